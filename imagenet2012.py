@@ -1,0 +1,1228 @@
+"""ILSVRC2012 (ImageNet-1k) as a Hugging Face dataset, read straight from the original archives.
+
+    import datasets, imagenet2012
+
+    ds = datasets.load_dataset("imagenet2012", data_dir="~/imagenet")              # Arrow copy
+    ds = datasets.load_dataset("imagenet2012", "in_place", data_dir="~/imagenet")  # no copy
+    ds = imagenet2012.load("~/imagenet", split="validation", streaming=True)       # no preparation
+
+The folder holds ``ILSVRC2012_img_train.tar`` and/or ``ILSVRC2012_img_val.tar`` (and, if wanted, the
+test archive), fetched by hand from https://image-net.org/download-images. Nothing is extracted.
+
+The file reads from top to bottom: what the dataset is, how an archive is read, where the archives
+are and whether they are sound, how an image is read in place, the builder, and ``load``.
+
+``datasets`` replaces ``open``, ``os.path.join``, ``os.path.exists``, ``pathlib.Path`` and others in
+this module with functions that take URLs, for which ``::`` in a path is special. So paths here are
+strings with ``/``, and only ``os.stat``, ``os.scandir``, ``os.open`` and their like touch the disk.
+"""
+
+import dataclasses
+import errno
+import functools
+import hashlib
+import io
+import itertools
+import os
+import random
+import re
+import shutil
+import stat
+import tarfile
+import threading
+import zlib
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+from typing import NamedTuple
+from urllib.parse import quote
+from urllib.parse import unquote
+
+import datasets
+import fsspec
+import PIL.Image
+from datasets import packaged_modules
+from datasets.data_files import DataFilesDict
+from datasets.data_files import DataFilesList
+from datasets.exceptions import DatasetGenerationError
+from datasets.exceptions import ManualDownloadError
+from datasets.exceptions import NonMatchingChecksumError
+from datasets.exceptions import NonMatchingSplitsSizesError
+
+__all__ = ["WNIDS", "ArchiveError", "Imagenet2012", "Imagenet2012Config", "load"]
+
+logger = datasets.logging.get_logger(__name__)
+
+# ------------------------------------------------------------------------- what the dataset is
+
+VERSION = "5.0.0"
+
+DESCRIPTION = """\
+ILSVRC 2012, commonly known as ImageNet-1k, is an image dataset organised according to the WordNet \
+hierarchy: 1000 synsets, each with 732 to 1300 training images and 50 validation images, \
+quality-controlled and annotated by hand. 1,281,167 images for training, 50,000 for validation and \
+100,000 for testing, the last without public labels."""
+
+CITATION = """\
+@article{ILSVRC15,
+  author  = {Olga Russakovsky and Jia Deng and Hao Su and Jonathan Krause and Sanjeev Satheesh and
+             Sean Ma and Zhiheng Huang and Andrej Karpathy and Aditya Khosla and Michael Bernstein
+             and Alexander C. Berg and Li Fei-Fei},
+  title   = {{ImageNet Large Scale Visual Recognition Challenge}},
+  journal = {International Journal of Computer Vision (IJCV)},
+  year    = {2015},
+  volume  = {115},
+  number  = {3},
+  pages   = {211--252},
+  doi     = {10.1007/s11263-015-0816-y}
+}"""
+
+HOMEPAGE = "https://image-net.org/"
+DOWNLOAD_PAGE = "https://image-net.org/download-images"
+LICENSE = f"ImageNet terms of access: non-commercial research and education. See {DOWNLOAD_PAGE}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An original archive and the split that is made of it.
+
+    Sizes and SHA-256 are those that TensorFlow Datasets 4.9.10 and torchvision record, the counts
+    those of the development kit's readme. Of the test archive neither size nor SHA-256 is known.
+    """
+
+    file_names: tuple[str, ...]
+    image: re.Pattern[str]
+    num_examples: int
+    size: int | None = None
+    sha256: str | None = None
+
+
+SOURCES: dict[str, Source] = {
+    "train": Source(
+        ("ILSVRC2012_img_train.tar",),
+        re.compile(r"(n\d{8})_\d+\.JPEG"),
+        1_281_167,
+        147_897_477_120,
+        "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
+    ),
+    "validation": Source(
+        ("ILSVRC2012_img_val.tar",),
+        re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG"),
+        50_000,
+        6_744_924_160,
+        "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
+    ),
+    "test": Source(
+        ("ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar"),
+        re.compile(r"ILSVRC2012_test_(\d{8})\.JPEG"),
+        100_000,
+    ),
+}
+NUM_CLASSES = 1000
+CLASS_TAR = re.compile(r"(n\d{8})\.tar")
+IMAGE_NAME = re.compile(r"(?:n\d{8}_\d+|ILSVRC2012_(?:val|test)_\d{8})\.JPEG")
+# What operating systems add to folders that people pack again; never an image.
+CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini")
+
+# Flat archives, and every class archive in mixed order, are read as this many stretches.
+NUM_STRETCHES = 128
+
+
+class Labels(NamedTuple):
+    """The label tables.
+
+    Attributes
+    ----------
+    wnids : tuple of str
+        The 1000 WordNet identifiers in label order, which is their sorted order.
+    words : tuple of str
+        The 1000 names in the same order, unique, as in the Hub's ``imagenet-1k``.
+    validation : tuple of int
+        Label of validation image ``i + 1``, 50,000 of them.
+    """
+
+    wnids: tuple[str, ...]
+    words: tuple[str, ...]
+    validation: tuple[int, ...]
+
+
+@functools.cache
+def _labels(base_path: str | None = None) -> Labels:
+    """Read the tables beside this file or, where it runs as a script, in `base_path`."""
+    wnids, words = zip(
+        *(line.split("\t") for line in _table("classes.tsv", base_path)), strict=True
+    )
+    index = {wnid: label for label, wnid in enumerate(wnids)}
+    return Labels(wnids, words, tuple(index[w] for w in _table("validation.txt", base_path)))
+
+
+def _table(name: str, base_path: str | None) -> list[str]:
+    path = os.path.abspath(__file__).replace(os.sep, "/").rpartition("/")[0] + f"/labels/{name}"
+    if base_path and not _stat(path):
+        path = f"{base_path}/labels/{name}"
+    with fsspec.open(path, "rb") if "://" in path else io.FileIO(path) as file:
+        return file.read().decode().splitlines()
+
+
+class ArchiveError(ValueError):
+    """An archive is not what it should be: says which, where in it, and what to do."""
+
+
+def _error(path: str, problem: str, offset: int | None = None, advice: str = "") -> ArchiveError:
+    place = "" if offset is None else f", at byte {offset:,}"
+    advice = advice or (
+        "The archive is damaged, incomplete or not an original one. Compare it with the SHA-256 of "
+        f"the original (verification_mode='all_checks') and fetch it again from {DOWNLOAD_PAGE}."
+    )
+    return ArchiveError(f"{path}{place}: {problem}\n{advice}")
+
+
+# ------------------------------------------------------------------------- a file read by offset
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+HAS_PREAD = hasattr(os, "pread")  # Windows has not
+
+
+class Archive:
+    """A file that is read by offset, safely from several threads and after a fork.
+
+    Attributes
+    ----------
+    path : str
+    size : int
+        In bytes, when it was opened.
+    official : bool
+        Whether it has the size of an original archive. Nobody can have tested this code on every
+        copy of those, so an odd end marker in one is a warning where it is an error elsewhere.
+    """
+
+    def __init__(self, path: str) -> None:
+        # Without O_NONBLOCK, opening a named pipe would wait for ever.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        self._fd = -1
+        self._fd = os.open(path, flags)
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise _error(path, "not a regular file.", advice="Pass the path of an archive.")
+        self.path = path
+        self.size = status.st_size
+        self.mtime = status.st_mtime_ns
+        self.official = self.size in {s.size for s in SOURCES.values()}
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def advise(self, advice: str) -> None:
+        """Tell the kernel how the file will be read: ``RANDOM``, ``SEQUENTIAL`` or ``NORMAL``."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, 0, 0, getattr(os, f"POSIX_FADV_{advice}"))
+
+    def _read_once(self, offset: int, size: int) -> bytes:
+        if HAS_PREAD:
+            return os.pread(self._fd, size, offset)
+        with self._lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.read(self._fd, size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        try:
+            data = self._read_once(offset, size)
+            while len(data) < size:
+                more = self._read_once(offset + len(data), size - len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            _opened.cache_clear()  # the file may come back under a new handle
+            problem = f"cannot be read: {error.strerror}."
+            raise _error(self.path, problem, offset, "Check the disk or the mount.") from error
+        if len(data) < size:
+            raise _error(self.path, f"ends where {size - len(data):,} more bytes belong.", offset)
+        return data
+
+    def check_unchanged(self) -> None:
+        """Raise `ArchiveError` if the file was written to since it was opened."""
+        status = os.fstat(self._fd)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
+            raise _error(self.path, "changed while it was being read.", advice="Load it again.")
+
+
+def _open(path: str) -> Archive:
+    """Open `path`, once in a process for as long as the file stays the same."""
+    try:
+        status = os.stat(path)
+        return _opened(path, os.getpid(), status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        advice = "Check that the archive is still there, that its disk is mounted, and its rights."
+        raise _error(path, f"cannot be opened: {error.strerror}.", advice=advice) from error
+
+
+# Keyed by process, as a fork shares the position that lseek sets. An evicted archive is closed by
+# its last reader, never under a thread that still reads from it.
+@functools.lru_cache(maxsize=8)
+def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
+    return Archive(path)
+
+
+# ------------------------------------------------------------------------- a tar read by regions
+
+BLOCK = 512
+END_BLOCK = bytes(BLOCK)
+CHUNK = 1 << 16
+MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
+REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+EXTENSIONS = (b"L", b"K", b"x", b"g", b"X")  # long names (GNU) and records (PAX) for what follows
+# How `tarfile` reads fields; not documented, but the same since Python 2.
+_number, _text, _sums = tarfile.nti, tarfile.nts, tarfile.calc_chksums  # type: ignore[attr-defined]
+KINDS = frozenset(kind[0] for kind in (*REGULAR, *EXTENSIONS, tarfile.DIRTYPE))
+
+
+class Member(NamedTuple):
+    """A file in a tar: name without folders, type flag, bytes of data, and two offsets.
+
+    `start` is that of its first header, `header` that of the one which directly precedes the data.
+    They differ where headers for a long name or PAX records come first.
+    """
+
+    name: str
+    kind: bytes
+    size: int
+    start: int
+    header: int
+
+    @property
+    def data(self) -> int:
+        """Offset of the data."""
+        return self.header + BLOCK
+
+    @property
+    def next(self) -> int:
+        """Offset of the header that follows. A folder has no data, as for `tarfile`."""
+        size = 0 if self.kind == tarfile.DIRTYPE else self.size
+        return self.header + BLOCK + -(-size // BLOCK) * BLOCK
+
+
+class Tar(NamedTuple):
+    """A tar that fills the bytes `start` to `end` of an archive; a class tar has wnid and label."""
+
+    start: int
+    end: int
+    wnid: str = ""
+    label: int = -1
+
+
+def _header(block: bytes, offset: int = 0) -> Member | None:
+    """Read a header as `tarfile` does, or return None if its checksum is wrong."""
+    try:
+        recorded = _number(block[148:156])
+        # Adler-32 holds the sum of up to 256 bytes exactly, and is ten times as fast as sum().
+        total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+        unsigned = total - sum(block[148:156]) + 256
+        if recorded != unsigned and recorded not in _sums(block):  # or signed bytes
+            return None
+        size = _number(block[124:136])
+    except tarfile.HeaderError:
+        return None
+    name = _text(block[:100], "utf-8", "surrogateescape")
+    kind = block[156:157]
+    if kind == tarfile.AREGTYPE and name.endswith("/"):
+        kind = tarfile.DIRTYPE
+    return Member(name.rpartition("/")[2], kind, size, offset, offset)
+
+
+def _member_at(archive: Archive, offset: int, end: int) -> Member | None:
+    """Read the member that begins at `offset`; None where the tar ends, marked or not."""
+    if offset + BLOCK > end:
+        return None
+    block = archive.read(offset, BLOCK)
+    if block == END_BLOCK:
+        return None
+    member = _header(block, offset)
+    if member is None:
+        raise _error(archive.path, "a member's header belongs here, and there is none.", offset)
+    if member.kind in EXTENSIONS:
+        member = _extended_member(archive, offset, end)
+    if member.size < 0 or member.data + member.size > end:
+        problem = f"{member.name!r} claims {member.size:,} bytes, but {end - member.data:,} follow."
+        raise _error(archive.path, problem, offset)
+    return member
+
+
+def _extended_member(archive: Archive, offset: int, end: int) -> Member:
+    """Let `tarfile` read a member that begins with extension headers."""
+    problem = ""
+    for window in (1 << 13, 1 << 20):
+        buffer = io.BytesIO(archive.read(offset, min(window, end - offset)))
+        try:
+            with tarfile.open(fileobj=buffer, mode="r:") as tar:
+                info, common = tar.next(), tar.pax_headers
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+            problem = f"extension headers that cannot be read ({error})."
+            continue
+        if info is None or info.issparse() or {"path", "size"} & common.keys():
+            problem = "a sparse member or global PAX records of name or size: not supported."
+            break
+        header = offset + info.offset_data - BLOCK
+        return Member(info.name.rpartition("/")[2], info.type, info.size, offset, header)
+    raise _error(archive.path, problem, offset)
+
+
+def _is_wanted(archive: Archive, member: Member, pattern: re.Pattern[str]) -> bool:
+    """Tell what `pattern` names from folders and clutter; raise `ArchiveError` for all else."""
+    if member.kind == tarfile.DIRTYPE:
+        return False
+    if member.kind not in REGULAR:
+        problem = f"{member.name!r} is a link or a special file (type {member.kind!r})."
+        raise _error(archive.path, problem, member.start)
+    if pattern.fullmatch(member.name):
+        return True
+    if CLUTTER.fullmatch(member.name):
+        return False
+    problem = f"{member.name!r} does not belong here, only names like {pattern.pattern}."
+    raise _error(archive.path, problem, member.start)
+
+
+def _members(
+    archive: Archive, tar: Tar, pattern: re.Pattern[str], stretch: int = 0, stretches: int = 1
+) -> Iterator[Member]:
+    """Yield what `pattern` names in one of the equal stretches of a tar.
+
+    A member belongs to the stretch in which its first header lies. As a stretch begins in the
+    middle of an image, its first header is searched for. Whatever the bytes of the images are, the
+    stretches together yield each member once, or one of them raises: each follows the headers
+    to its end, and where they lead must be what the search finds for the next.
+
+    Raises
+    ------
+    ArchiveError
+        If a header is damaged, a member does not fit, a name does not belong, the tar was cut off
+        (also between two members), data follow its end, or the stretches do not meet.
+    """
+    blocks = (tar.end - tar.start) // BLOCK
+    start, stop = (tar.start + blocks * k // stretches * BLOCK for k in (stretch, stretch + 1))
+    offset = tar.start if stretch == 0 else _first_header(archive, tar, start, stop)
+    if offset is None:
+        return
+    last = stretch == stretches - 1
+    while last or offset < stop:
+        member = _member_at(archive, offset, tar.end)
+        if member is None:
+            return _check_end(archive, tar, offset)
+        if _is_wanted(archive, member, pattern):
+            yield member
+        offset = member.next
+    _check_meeting(archive, tar, pattern, stop, offset)
+
+
+def _first_header(archive: Archive, tar: Tar, start: int, stop: int) -> int | None:
+    """Find the first member that begins in the bytes `start` to `stop` of a tar, if any does."""
+    for offset in range(start, stop, CHUNK):
+        chunk = archive.read(offset, min(CHUNK, stop - offset))
+        for index, kind in enumerate(chunk[156::BLOCK]):
+            if kind in KINDS:
+                header = _header(chunk[index * BLOCK : (index + 1) * BLOCK])
+                if header and _begins_member(archive, tar, offset + index * BLOCK, header):
+                    return offset + index * BLOCK
+    return None
+
+
+def _begins_member(archive: Archive, tar: Tar, offset: int, header: Member) -> bool:
+    known = IMAGE_NAME.fullmatch(header.name) or CLUTTER.fullmatch(header.name)
+    if header.kind in REGULAR and not known:
+        return False
+    # A header that follows an extension header is part of the member that begins there.
+    for blocks in range(1, 5):
+        before = offset - BLOCK * (blocks + 1)
+        if before >= tar.start:
+            earlier = _header(archive.read(before, BLOCK))
+            if earlier and earlier.kind in EXTENSIONS and -(-earlier.size // BLOCK) == blocks:
+                return False
+    return True
+
+
+def _check_end(archive: Archive, tar: Tar, offset: int) -> None:
+    """Check that a tar holds nothing but zero bytes from `offset` on, and enough of them."""
+    sound = tar.end - offset >= 2 * BLOCK
+    for place in range(offset, tar.end, CHUNK):
+        chunk = archive.read(place, min(CHUNK, tar.end - place))
+        sound = sound and chunk.count(0) == len(chunk)
+    if not sound:
+        problem = "the tar should end here with 1,024 zero bytes or more. It was cut off, or more "
+        problem += "data follow its end."
+        if not archive.official:
+            raise _error(archive.path, problem, offset)
+        logger.warning(f"{archive.path}, at byte {offset:,}: {problem}")
+
+
+def _check_meeting(
+    archive: Archive, tar: Tar, pattern: re.Pattern[str], stop: int, offset: int
+) -> None:
+    """Check that the stretch that begins at `stop` will begin with the member at `offset`."""
+    member = _member_at(archive, offset, tar.end)
+    if member is None:
+        return _check_end(archive, tar, offset)
+    _is_wanted(archive, member, pattern)
+    found = _first_header(archive, tar, stop, offset + BLOCK)
+    if found != offset:
+        problem = (
+            f"the headers lead here, to {member.name!r}, but a search from byte {stop:,} finds "
+            f"{'none' if found is None else f'one at byte {found:,}'}: an image's bytes look like "
+            "a tar."
+        )
+        raise _error(archive.path, problem, offset)
+
+
+def _read_image(archive: Archive, member: Member) -> bytes:
+    if member.size > MAX_IMAGE_BYTES:
+        problem = f"{member.name!r} has {member.size:,} bytes, more than any image of ILSVRC2012."
+        raise _error(archive.path, problem, member.start)
+    return archive.read(member.data, member.size)
+
+
+def _class_tars(archive: Archive, wnids: tuple[str, ...]) -> tuple[Tar, ...]:
+    """Read the training archive's own headers: one for each class tar in it."""
+    labels = {wnid: label for label, wnid in enumerate(wnids)}
+    tars: dict[str, Tar] = {}
+    for member in _members(archive, Tar(0, archive.size), CLASS_TAR):
+        wnid = member.name.removesuffix(".tar")
+        if wnid not in labels or wnid in tars:
+            problem = "stands twice in it" if wnid in tars else "is not one of the 1000 classes"
+            raise _error(archive.path, f"{member.name!r} {problem}.", member.start)
+        tars[wnid] = Tar(member.data, member.data + member.size, wnid, labels[wnid])
+    return tuple(tars.values())
+
+
+# ------------------------------------------------------------------------- finding the archives
+
+INSTRUCTIONS = f"""\
+ILSVRC2012 must be fetched by hand: log in at {DOWNLOAD_PAGE}, get
+  ILSVRC2012_img_train.tar  (147,897,477,120 bytes, "Training images (Task 1 & 2)")
+  ILSVRC2012_img_val.tar      (6,744,924,160 bytes, "Validation images (all tasks)")
+put them in one folder as they are (do not extract them), and pass that folder:
+  imagenet2012.load("/path/to/folder")
+or load_dataset("imagenet2012", data_dir="/path/to/folder"). One of the two is enough for its split.
+Files with other names: data_files={{"train": "/path/to/any_name.tar"}}."""
+
+# What else may be in the folder, and what it means.
+HINTS = (
+    (r"ILSVRC2012_img_train_t3.*", "is the archive of task 3 (120 breeds of dogs), not of task 1."),
+    (
+        r".*\.(part|partial|crdownload|download|aria2|filepart|tmp|!ut)",
+        "is still being downloaded, or was interrupted: let it finish.",
+    ),
+    (
+        r".*\.(gz|tgz|bz2|xz|zst|zip|7z|Z|lz4)",
+        "is compressed: decompress it, as the archives are read by position.",
+    ),
+    (r"n\d{8}\.tar", "is a class tar: the training archive that holds 1000 of them was extracted."),
+    (IMAGE_NAME.pattern, "is an extracted image: this loader reads the archives."),
+    (
+        r"n\d{8}/|train/|val/|validation/|ILSVRC\w*/",
+        "looks like extracted images or class tars. This loader reads the archives as they were "
+        'fetched; for extracted images there is load_dataset("imagefolder").',
+    ),
+)
+MAGIC = (
+    (b"\x1f\x8b", "a gzip file"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"PK", "a zip file"),
+    (b"7z\xbc\xaf", "a 7z file"),
+    (b"<", "a web page, as a download without a log-in leaves"),
+)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.path.expanduser(os.fspath(path))).replace(os.sep, "/")
+
+
+def _is_dir(path: str) -> bool:
+    status = _stat(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _size(path: str) -> int:
+    status = _stat(path)
+    return status.st_size if status else 0
+
+
+def _known(paths: Iterable[str]) -> dict[str, str]:
+    """Return, for each split, the first of the paths that is a file with the archive's name."""
+    known: dict[str, str] = {}
+    for path in paths:
+        for split, source in SOURCES.items():
+            if path.rpartition("/")[2] in source.file_names and _stat(path) and not _is_dir(path):
+                known.setdefault(split, path)
+    return known
+
+
+def _in_folder(folder: str) -> dict[str, str]:
+    return _known(f"{folder}/{name}" for s in SOURCES.values() for name in s.file_names)
+
+
+def _find_archives(data_dir: str | None, data_files: dict[str, list[str]] | None) -> dict[str, str]:
+    """Return the path of each split's archive.
+
+    `data_files` are what the user gave, or all that ``datasets`` found below a folder. So the
+    archives' own file names decide; else, without a folder, one file given for each split.
+
+    Raises
+    ------
+    ManualDownloadError
+        If there is none. Says where it looked, what is there instead and what to do.
+    """
+    listed = [path for paths in (data_files or {}).values() for path in paths]
+    archives = _known(listed)
+    if data_dir is not None:
+        below = os.path.realpath(data_dir).replace(os.sep, "/") + "/"
+        elsewhere = {s: path for s, path in archives.items() if not path.startswith(below)}
+        asked = archives or SOURCES
+        archives = {s: p for s, p in _in_folder(data_dir).items() if s in asked} | elsewhere
+    elif not archives and data_files and data_files.keys() <= SOURCES.keys():
+        single = {split: paths for split, paths in data_files.items() if len(paths) == 1}
+        archives = {s: _absolute(*paths) for s, paths in single.items() if single == data_files}
+    if archives and all(map(_stat, archives.values())):
+        return {split: archives[split] for split in SOURCES if split in archives}
+    if archives:
+        data_dir = next(path for path in archives.values() if not _stat(path))
+    where = f"Looked in {data_dir}," if data_dir else f"No data_dir was given; in {os.getcwd()},"
+    found = _describe(data_dir or os.getcwd())
+    raise ManualDownloadError(f"No archive of ILSVRC2012. {where} {found}\n\n{INSTRUCTIONS}")
+
+
+def _describe(folder: str) -> str:
+    """Say in words what a folder holds instead of the archives."""
+    if not _stat(folder):
+        parent = folder
+        while parent and not _stat(parent):
+            parent = parent.rpartition("/")[0]
+        return f"which is not there, or hidden from you (the path is right up to {parent or '/'})."
+    if not _is_dir(folder):
+        return f"which is a file: pass the folder that it is in, {folder.rpartition('/')[0]}."
+    try:
+        with os.scandir(folder) as entries:  # of extracted images there may be a million
+            names = sorted(e.name + "/" * e.is_dir() for e in itertools.islice(entries, 10_000))
+    except OSError as error:
+        return f"which cannot be listed: {error.strerror}."
+    if not names:
+        return "which is empty."
+    hints = [hint for name in names for hint in _hints(folder, name)]
+    shown = [n if n[-1] == "/" else f"{n} ({_size(f'{folder}/{n}'):,} bytes)" for n in names[:8]]
+    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
+    return "\n  ".join([f"found {', '.join(shown)}{more}.", *hints[:5]])
+
+
+def _hints(folder: str, name: str) -> Iterator[str]:
+    """Say what an entry of a folder has to do with ILSVRC2012, if it has."""
+    path = f"{folder}/{name}".rstrip("/")
+    if name[-1] == "/" and (inside := _in_folder(path)):
+        yield f"The archives are in its subfolder {name} ({', '.join(inside)}): pass {path}."
+        return
+    for pattern, meaning in HINTS:
+        if re.fullmatch(pattern, name):
+            yield f"{name} {meaning}"
+            return
+    if name.endswith(".tar") or re.match("ILSVRC2012|imagenet", name, re.IGNORECASE):
+        guess = _guess(path)
+        if guess in SOURCES:
+            guess = (
+                f"the {guess} archive under another name: call it {SOURCES[guess].file_names[0]}, "
+                f"or pass data_files={{{guess!r}: {path!r}}}"
+            )
+        yield f"{name} seems to be {guess}."
+
+
+def _guess(path: str) -> str:
+    """Return the split whose archive a file seems to be, or a few words on what it is."""
+    try:
+        archive = _open(path)
+        block = archive.read(0, min(BLOCK, archive.size))
+        for magic, words in MAGIC:
+            if block.startswith(magic):
+                return words
+        if not block.strip(b"\0"):
+            return "an empty file, or one of which the beginning has not arrived yet"
+        offset = 0
+        while member := _member_at(archive, offset, max(archive.size, 1 << 62)):
+            if member.kind in REGULAR and not CLUTTER.fullmatch(member.name):
+                break
+            offset = member.next
+    except ArchiveError:
+        return "no tar archive, or one whose beginning is damaged"
+    if member is None:
+        return "an empty tar archive"
+    if CLASS_TAR.fullmatch(member.name):
+        return "train"
+    for split, source in SOURCES.items():
+        if source.image.fullmatch(member.name):
+            return split if split != "train" else "the tar of a single class"
+    return f"a tar archive of other files (the first is {member.name!r})"
+
+
+# ------------------------------------------------------------------------- checking the archives
+
+
+def _check_kind(split: str, path: str) -> None:
+    """Check that a file is what its name says, by its first member."""
+    if _stat(path + ".aria2"):
+        advice = "Let it finish, or remove the .aria2 file if the archive is whole."
+        raise _error(path, f"is still being downloaded: {path}.aria2 is there.", advice=advice)
+    _open(path)  # raises what may be wrong with the file itself
+    guess = _guess(path)
+    if guess != split:
+        what = f"the {guess} archive" if guess in SOURCES else guess
+        names = " or ".join(SOURCES[split].file_names)
+        advice = f"Needed is {names} as it was fetched from {DOWNLOAD_PAGE}, not decompressed."
+        raise _error(path, f"given as the {split} archive, but it is {what}.", advice=advice)
+
+
+def _check_size(split: str, path: str, strict: bool) -> None:
+    """Hold an archive to its official size; only warn where `strict` is false."""
+    expected, found = SOURCES[split].size, _size(path)
+    if expected in (None, found):
+        return
+    problem = f"has {found:,} bytes, the original {split} archive has {expected:,}."
+    cause = "It was cut off while downloading or copying" if found < expected else "It is another"
+    advice = (
+        f"{cause}, or somebody packed it again. Fetch it from {DOWNLOAD_PAGE}; or, for a subset or "
+        'a re-packed archive that you trust, pass verification_mode="no_checks".'
+    )
+    if strict:
+        raise _error(path, problem, advice=advice)
+    logger.warning(f"{path} {problem} {cause}, or somebody packed it again.")
+
+
+def _check_sha256(split: str, path: str) -> None:
+    """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
+    expected = SOURCES[split].sha256
+    if expected is None:
+        return logger.warning(f"{path}: no official SHA-256 is known for it, so none is checked.")
+    digest, buffer = hashlib.sha256(), bytearray(1 << 20)
+    bar = datasets.utils.tqdm(total=_size(path), unit="B", unit_scale=True, desc=f"SHA-256 {split}")
+    with bar, io.FileIO(path) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+            bar.update(count)
+    if digest.hexdigest() != expected:
+        raise NonMatchingChecksumError(
+            f"{path}: its SHA-256 is {digest.hexdigest()}, that of the original {expected}. The "
+            f"archive is damaged or was packed again: fetch it again from {DOWNLOAD_PAGE}."
+        )
+
+
+def _warn_of_missing(archives: dict[str, str]) -> None:
+    for split in ("train", "validation"):
+        if split not in archives:
+            logger.warning(f"There is no {SOURCES[split].file_names[0]}, so no {split} split.")
+
+
+def _check_space(folder: str, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"the dataset needs about {needed / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB are "
+            f"free in {folder}. Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or "
+            'use the "in_place" configuration, which needs next to nothing',
+        )
+
+
+# ------------------------------------------------------------------------- images
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class NamedImage(datasets.Image):
+    """`datasets.Image`, but an error says which image could not be decoded.
+
+    It is stored as `datasets.Image`, so a dataset that is read back elsewhere has that instead.
+    """
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PIL.Image.Image:
+        """Decode as `datasets.Image` does."""
+        try:
+            return super().decode_example(value, token_per_repo_id=token_per_repo_id)
+        except Exception as error:
+            if not isinstance(error, ArchiveError):  # which names the image already
+                error.args = (f"{value['path']}: {error}",)
+            raise
+
+    def __eq__(self, other: object) -> bool:
+        """Be equal to the `datasets.Image` that it is stored as."""
+        if not isinstance(other, datasets.Image):
+            return NotImplemented
+        return (self.mode, self.decode) == (other.mode, other.decode)
+
+    def __repr__(self) -> str:
+        """Look like the `datasets.Image` that it is stored as."""
+        return f"Image(mode={self.mode!r}, decode={self.decode!r})"
+
+
+class MemberFile(io.BytesIO):
+    """The bytes of an image; unlike its parent it takes attributes, which `datasets` sets."""
+
+
+class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
+    """Read-only `fsspec` file system of the images in the archives.
+
+    A URL is ``imagenet2012://<path of the archive>/<offset>-<size>/<file name>`` with the absolute
+    path quoted. At the offset a tar header stands, and the image's bytes follow it. Both are read
+    at once, and refused unless the header names the same file and size. So all that such a URL can
+    read is what a tar presents as an image of ILSVRC2012.
+    """
+
+    protocol = "imagenet2012"
+    root_marker = "/"
+    _URL = re.compile(
+        rf"(?P<path>[^/]+)/(?P<header>\d+)-(?P<size>\d+)/(?P<name>{IMAGE_NAME.pattern})"
+    )
+
+    @staticmethod
+    def url(path: str, member: Member) -> str:
+        """Return the URL of a member of the archive at the absolute `path`."""
+        return f"imagenet2012://{quote(path, safe='')}/{member.header}-{member.size}/{member.name}"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in path]
+        return os.fspath(path).removeprefix("imagenet2012://")
+
+    def _parse(self, path: str) -> tuple[str, int, int, str]:
+        match = self._URL.fullmatch(self._strip_protocol(path))
+        if not match:
+            raise FileNotFoundError(
+                errno.ENOENT, "not the URL of an image in an ILSVRC2012 archive", path
+            )
+        return unquote(match["path"]), int(match["header"]), int(match["size"]), match["name"]
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Return an image's bytes.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive cannot be read, or is not the one that the URL was made from.
+        """
+        archive_path, offset, size, name = self._parse(path)
+        archive = _open(archive_path)
+        fits = size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
+        data = archive.read(offset, BLOCK + size) if fits else b""
+        header = _header(data[:BLOCK]) if fits else None
+        if not header or header.kind not in REGULAR or (header.name, header.size) != (name, size):
+            advice = (
+                "The archive was replaced, cut or damaged since the dataset was made: load it "
+                "again from its folder to index the archive that is there now."
+            )
+            raise _error(archive_path, f"{name} ({size:,} bytes) is not here.", offset, advice)
+        return data[BLOCK:][start:end]
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> MemberFile:
+        if mode != "rb":
+            raise ValueError(f"the archives are only ever read, not opened with mode {mode!r}")
+        return MemberFile(self.cat_file(path))
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Return name, size and type of an image, from its URL alone."""
+        path = self._strip_protocol(path)
+        return {"name": path, "size": self._parse(path)[2], "type": "file"}
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """Return the file itself: there are no folders to list."""
+        return [self.info(path)] if detail else [self.info(path)["name"]]
+
+
+# ------------------------------------------------------------------------- the builder
+
+
+class Shard(NamedTuple):
+    """What is read in one go: the same stretch of each of the tars `first` to `last`."""
+
+    first: int
+    last: int
+    stretch: int
+    stretches: int
+
+
+@dataclasses.dataclass
+class Imagenet2012Config(datasets.BuilderConfig):
+    """What can be chosen.
+
+    Attributes
+    ----------
+    name : {"default", "in_place"}
+        Whether the images' bytes are copied into Arrow files, or stay in the archives and are
+        read from there.
+    label_names : {"words", "wnid"}
+        Names of the classes: the Hub's ``imagenet-1k``'s ("tench"), or WordNet identifiers
+        ("n01440764") as in TensorFlow Datasets. The labels are the same.
+    order : {"archive", "mixed"}
+        As in the archives, where a class follows another, or so that any 1000 training images in
+        a row are of about 1000 classes.
+    """
+
+    label_names: str = "words"
+    order: str = "archive"
+
+    def archives(self) -> dict[str, str]:
+        """Return the path of each split's archive; see `_find_archives`."""
+        return _find_archives(self.data_dir, self.data_files)
+
+    def create_config_id(
+        self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
+    ) -> str:
+        """Name the cache by what the archives are, so that they may move but not change."""
+        chosen = {"label_names": self.label_names, "order": self.order}
+        try:
+            archives = self.archives()
+        except ManualDownloadError:
+            return super().create_config_id(config_kwargs, custom_features)
+        for split, path in archives.items():
+            status, name = os.stat(path), path.rpartition("/")[2]
+            chosen[split] = f"{name} {status.st_size} {status.st_mtime_ns}"
+            if self.name == "in_place":
+                chosen[split] += f" in {path}"
+        return super().create_config_id(chosen, custom_features)
+
+
+class Imagenet2012(datasets.GeneratorBasedBuilder):
+    """ILSVRC2012 from its original archives.
+
+    Examples have ``file_name`` (str), ``image`` (`PIL.Image.Image`, mode RGB) and ``label``
+    (int, 0 to 999, the index of the wnid in sorted order; -1 in the test split).
+
+    Parameters
+    ----------
+    data_dir : str or path-like, optional
+        Folder of the archives; ``~`` and relative paths are understood.
+    data_files : dict, optional
+        Path of the archive of each split, instead.
+    config_name, label_names, order
+        See `Imagenet2012Config`.
+    **kwargs
+        As for `datasets.DatasetBuilder`.
+    """
+
+    VERSION = datasets.Version(VERSION)
+    BUILDER_CONFIG_CLASS = Imagenet2012Config
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        Imagenet2012Config("default", VERSION, description="The images are copied into Arrow."),
+        Imagenet2012Config("in_place", VERSION, description="The images stay in the archives."),
+    ]
+    DEFAULT_CONFIG_NAME = "default"
+    manual_download_instructions = INSTRUCTIONS
+    _verification = datasets.VerificationMode.NO_CHECKS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("data_dir") is not None:
+            kwargs["data_dir"] = _absolute(kwargs["data_dir"])
+        kwargs["hash"] = kwargs.get("hash") or DATA_HASH
+        # Batches of images are held in memory; rows of an index are small.
+        batch = 1000 if kwargs.get("config_name") == "in_place" else 100
+        kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
+        super().__init__(*args, **kwargs)
+
+    def _info(self) -> datasets.DatasetInfo:
+        labels = _labels(self.base_path)
+        names = {"words": labels.words, "wnid": labels.wnids}
+        if self.config.label_names not in names or self.config.order not in ("archive", "mixed"):
+            raise ValueError(
+                f"label_names must be 'words' or 'wnid', not {self.config.label_names!r}; "
+                f"order 'archive' or 'mixed', not {self.config.order!r}"
+            )
+        features = datasets.Features(
+            {
+                "file_name": datasets.Value("string"),
+                "image": NamedImage(mode="RGB"),
+                "label": datasets.ClassLabel(names=list(names[self.config.label_names])),
+            }
+        )
+        return datasets.DatasetInfo(
+            description=DESCRIPTION,
+            citation=CITATION,
+            homepage=HOMEPAGE,
+            license=LICENSE,
+            features=features,
+            supervised_keys=datasets.info.SupervisedKeysData("image", "label"),
+        )
+
+    def _check_manual_download(self, dl_manager: Any) -> None:
+        """Leave it to `_find_archives`: `datasets` before 4.4.2 would insist on a data_dir."""
+
+    def _download_and_prepare(
+        self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
+    ) -> None:
+        checked = verification_mode != datasets.VerificationMode.NO_CHECKS
+        archives = self.config.archives()
+        self._verification = verification_mode
+        self._clear_leftovers()
+        expected = {s: datasets.SplitInfo(s, 0, SOURCES[s].num_examples) for s in archives}
+        self.info.splits = datasets.SplitDict(expected) if checked else None
+        try:
+            super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
+        except NonMatchingSplitsSizesError as error:
+            counts = ", ".join(f"{SOURCES[s].num_examples:,} in {p}" for s, p in archives.items())
+            raise NonMatchingSplitsSizesError(
+                f"The archives do not hold the expected numbers of images ({counts}). For a subset "
+                f'pass verification_mode="no_checks". Details: {error}'
+            ) from error
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed run left: `datasets` would take its shards for this run's."""
+        if self._output_dir.endswith(".incomplete") and _is_dir(self._output_dir):
+            with os.scandir(self._output_dir) as entries:
+                for entry in [entry for entry in entries if entry.is_file()]:
+                    os.unlink(entry.path)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        archives = self.config.archives()
+        if self.config.data_dir:
+            _warn_of_missing(archives)
+        self._check(archives, dl_manager.is_streaming)
+        return [
+            datasets.SplitGenerator(split, self._gen_kwargs(split, path))
+            for split, path in archives.items()
+        ]
+
+    def _check(self, archives: dict[str, str], streaming: bool) -> None:
+        """Check all that can be known before the first example."""
+        modes = datasets.VerificationMode
+        for split, path in archives.items():
+            _check_kind(split, path)
+            if streaming or self._verification != modes.NO_CHECKS:
+                _check_size(split, path, strict=not streaming)
+        if not streaming and _is_dir(self._output_dir):
+            part = 1 / 300 if self.config.name == "in_place" else 1
+            _check_space(self._output_dir, int(part * sum(map(_size, archives.values()))))
+        if not streaming and self._verification == modes.ALL_CHECKS:
+            for split, path in archives.items():
+                _check_sha256(split, path)
+
+    def _gen_kwargs(self, split: str, path: str) -> dict[str, Any]:
+        """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
+        archive = _open(path)
+        tars: tuple[Tar, ...] = (Tar(0, archive.size),)
+        if split == "train":
+            tars = _class_tars(archive, _labels(self.base_path).wnids)
+            if archive.official and len(tars) != NUM_CLASSES:
+                raise _error(path, f"holds {len(tars):,} class tars instead of 1000.")
+        for tar in {tars[0], tars[-1]}:
+            next(_members(archive, tar, SOURCES[split].image), None)
+            _check_end(archive, tar, max(tar.start, tar.end - 2 * BLOCK))
+        if split == "train" and self.config.order == "archive":
+            shards = [Shard(index, index + 1, 0, 1) for index in range(len(tars))]
+        else:
+            shards = [Shard(0, len(tars), k, NUM_STRETCHES) for k in range(NUM_STRETCHES)]
+        state = (path, archive.size, archive.mtime)
+        return {"split": split, "archive": state, "tars": tars, "shards": shards}
+
+    def _generate_examples(
+        self, split: str, archive: tuple[str, int, int], tars: tuple[Tar, ...], shards: list[Shard]
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        opened = _open(archive[0])
+        if (opened.size, opened.mtime) != archive[1:]:
+            raise _error(archive[0], "changed since it was checked.", advice="Load it again.")
+        in_place = self.config.name == "in_place"
+        opened.advise("RANDOM" if in_place or self.config.order == "mixed" else "SEQUENTIAL")
+        for number, shard in enumerate(shards):
+            names: set[str] = set()
+            members = self._labelled_members(opened, split, tars, shard)
+            for index, (label, member) in enumerate(members):
+                if member.name in names:
+                    raise _error(opened.path, f"{member.name!r} stands twice.", member.start)
+                names.add(member.name)
+                image = _in_place(opened, member) if in_place else _copied(opened, split, member)
+                example = {"file_name": member.name, "image": image, "label": label}
+                yield _key(number, index, member), example
+            opened.check_unchanged()
+
+    def _labelled_members(
+        self, archive: Archive, split: str, tars: tuple[Tar, ...], shard: Shard
+    ) -> Iterator[tuple[int, Member]]:
+        """Yield the members of a shard; of several tars, one from each in turn."""
+        pattern, part = SOURCES[split].image, (shard.stretch, shard.stretches)
+        streams = [
+            (tar, _members(archive, tar, pattern, *part)) for tar in tars[shard.first : shard.last]
+        ]
+        # Neighbours in WordNet should not be neighbours in a batch.
+        random.Random(shard.stretch).shuffle(streams)
+        while streams:
+            for stream in streams[:]:
+                tar, members = stream
+                if (member := next(members, None)) is not None:
+                    yield self._label(archive, split, tar, member), member
+                else:
+                    streams.remove(stream)
+
+    def _label(self, archive: Archive, split: str, tar: Tar, member: Member) -> int:
+        """Return the label: the class tar's in training, else by the number in the file name."""
+        named = SOURCES[split].image.sub(r"\1", member.name)
+        if split == "train" and named == tar.wnid:
+            return tar.label
+        if split == "train" or not 1 <= int(named) <= SOURCES[split].num_examples:
+            problem = f"{member.name!r} does not belong in {tar.wnid or split}."
+            raise _error(archive.path, problem, member.start)
+        return _labels(self.base_path).validation[int(named) - 1] if split == "validation" else -1
+
+    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
+        self.info.features = self._with_named_image()
+        return super().as_dataset(*args, **kwargs)
+
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
+        self.info.features = self._with_named_image()
+        return super().as_streaming_dataset(*args, **kwargs)
+
+    def _with_named_image(self) -> datasets.Features:
+        # Where a prepared copy is found, `datasets` takes the features that were stored with it.
+        features = self.info.features.copy()
+        if type(features.get("image")) is datasets.Image:
+            features["image"] = NamedImage(features["image"].mode, features["image"].decode)
+        return features
+
+    def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from super()._prepare_split_single(*args, **kwargs)
+        except DatasetGenerationError as error:
+            # With num_proc only the message reaches the user, so it must name the cause.
+            cause = error.__cause__ or error
+            raise DatasetGenerationError(f"{type(cause).__name__}: {cause}") from cause
+
+
+def _copied(archive: Archive, split: str, member: Member) -> dict[str, Any]:
+    # `datasets` drops the bytes where the path is a file. This cannot be one: where its first part
+    # exists, it is the archive.
+    path = f"{SOURCES[split].file_names[0]}/{member.name}"
+    return {"path": path, "bytes": _read_image(archive, member)}
+
+
+def _in_place(archive: Archive, member: Member) -> dict[str, Any]:
+    if member.header != member.start:
+        header = _header(archive.read(member.header, BLOCK))
+        if header is None or header[:3] != member[:3]:
+            problem = f"{member.name!r} has a name or size that only extension headers hold."
+            advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
+            raise _error(archive.path, problem, member.start, advice)
+    return {"path": Imagenet2012FileSystem.url(archive.path, member), "bytes": None}
+
+
+def _key(shard: int, index: int, member: Member) -> Any:
+    key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
+    return key(shard, index) if key else member.name
+
+
+# ------------------------------------------------------------------------- loading by name
+
+# Names the cached copy. Not a hash of this source, as `datasets` has for its own modules: a new
+# release must not cost anybody 144 GiB and an hour unless it changes the data.
+DATA_HASH = f"data-{VERSION}"
+
+
+def load(
+    data_dir: str | os.PathLike[str] | None = None,
+    name: str = "default",
+    *,
+    split: Any = None,
+    data_files: Any = None,
+    streaming: bool = False,
+    keep_in_memory: bool | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Load ILSVRC2012 as `datasets.load_dataset` does, without its scan of the folder.
+
+    Of a `split` that is asked for, only what it needs is prepared.
+
+    Parameters
+    ----------
+    data_dir : str or path-like, optional
+        Folder that holds the archives.
+    name : {"default", "in_place"}
+        Copy the images into the cache, or leave them in the archives.
+    split : str, list of str or datasets.ReadInstruction, optional
+        As in `datasets.load_dataset`: ``"train"``, ``"validation[:10%]"``, ``"train+validation"``…
+    data_files : dict, optional
+        Path of the archive for each split, instead of `data_dir`.
+    streaming : bool
+        Read the archives while iterating, without preparing anything.
+    keep_in_memory : bool, optional
+        Hold the prepared dataset in memory.
+    **kwargs
+        `label_names`, `order` (see `Imagenet2012Config`), and all that `datasets.load_dataset`
+        takes: `num_proc`, `cache_dir`, `verification_mode`, `download_mode`, `features`…
+
+    Returns
+    -------
+    Dataset, DatasetDict, IterableDataset or IterableDatasetDict
+        One dataset if `split` is given, else one for each archive that was found.
+
+    Raises
+    ------
+    ManualDownloadError
+        If the archives are not there.
+    ArchiveError
+        If one is not what it should be.
+    """
+    folder = None if data_dir is None else _absolute(data_dir)
+    archives = _find_archives(folder, _listed(data_files))
+    if folder and split is None:
+        _warn_of_missing(archives)
+    asked = [s for s in SOURCES if re.search(rf"\b{s}\b", str(split))] or list(archives)
+    if missing := [s for s in asked if s not in archives]:
+        found = ", ".join(archives.values())
+        raise ManualDownloadError(
+            f"No archive of the {missing[0]} split, only {found}.\n\n{INSTRUCTIONS}"
+        )
+    preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
+    for key in ("revision", "save_infos", "trust_remote_code"):  # mean nothing here
+        kwargs.pop(key, None)
+
+    def builder(splits: Iterable[str]) -> Imagenet2012:
+        # Made directly, as patterns would be resolved: a path may have brackets or stars in it.
+        chosen = DataFilesDict({s: DataFilesList([archives[s]], [()]) for s in splits})
+        return Imagenet2012(config_name=name, data_files=chosen, **kwargs)
+
+    def prepared(made: Imagenet2012, part: Any) -> Any:
+        made.download_and_prepare(**preparing)
+        return made.as_dataset(split=part, in_memory=bool(keep_in_memory))
+
+    everything = builder(archives)
+    if streaming:
+        return everything.as_streaming_dataset(split=split)
+    if _is_dir(everything.cache_dir):
+        return prepared(everything, split)
+    if split is None:  # each split in a cache of its own, so that asking for one later finds it
+        return datasets.DatasetDict({s: prepared(builder([s]), s) for s in archives})
+    return prepared(builder(asked), split)
+
+
+def _listed(data_files: Any) -> dict[str, list[str]] | None:
+    """Return `data_files`, in any of the forms that `datasets` takes, as lists by split."""
+    if data_files is None:
+        return None
+    by_split = data_files if isinstance(data_files, dict) else {"train": data_files}
+    one = (str, os.PathLike)
+    return {
+        split: [_absolute(path) for path in ([paths] if isinstance(paths, one) else paths)]
+        for split, paths in by_split.items()
+    }
+
+
+PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
+
+if not __name__.startswith("datasets_modules."):  # where `datasets` runs this file as a script
+    WNIDS = _labels().wnids
+    packaged_modules._PACKAGED_DATASETS_MODULES["imagenet2012"] = (__name__, DATA_HASH)
+fsspec.register_implementation("imagenet2012", Imagenet2012FileSystem, clobber=True)

@@ -1,0 +1,38 @@
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from typing import NamedTuple
+
+import pytest
+
+# Before `datasets` is imported: nothing of these tests goes to the user's cache, or to the network.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="imagenet2012-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fakes  # noqa: E402
+
+
+class Archives(NamedTuple):
+    """A folder of archives and what must come out of them."""
+
+    folder: Path
+    expected: dict[str, dict[str, fakes.Expected]]
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    """Archives of all three splits: 12 classes of 5 images, 90 validation and 7 test images."""
+    folder = tmp_path_factory.mktemp("archives")
+    return Archives(folder, fakes.make_archives(folder, 12, 5, 90, 7))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> dict[str, Any]:
+    """Options that load fakes into a cache of the test's own."""
+    return {"cache_dir": str(tmp_path / "cache"), "verification_mode": "no_checks"}

@@ -1,0 +1,403 @@
+"""Loading in every way, on every supported version of `datasets`: the right rows come out."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fakes
+import pytest
+from conftest import ROOT
+from conftest import Archives
+from packaging.version import Version
+from rows import contents
+from rows import undecoded
+from rows import wanted
+
+import imagenet2012
+
+pytestmark = pytest.mark.loading
+DATASETS = Version(datasets.__version__)
+SCRIPTS_RUN = Version("4") > DATASETS
+SPLITS = ("train", "validation", "test")
+
+
+def check(loaded: Any, archives: Archives) -> None:
+    assert list(loaded) == list(SPLITS)
+    for split in SPLITS:
+        assert sorted(contents(loaded[split])) == wanted(archives.expected[split]), split
+
+
+def num_shards(stream: Any) -> int:
+    return stream.num_shards if hasattr(stream, "num_shards") else stream.n_shards
+
+
+# ------------------------------------------------------------------------- the ways to load
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_load_dataset_by_name(config: str, archives: Archives, cache: dict[str, Any]) -> None:
+    loaded = datasets.load_dataset("imagenet2012", config, data_dir=str(archives.folder), **cache)
+    check(loaded, archives)
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_load(config: str, archives: Archives, cache: dict[str, Any]) -> None:
+    check(imagenet2012.load(archives.folder, config, **cache), archives)
+
+
+def test_builder_class(archives: Archives, tmp_path: Path) -> None:
+    builder = imagenet2012.Imagenet2012(data_dir=archives.folder, cache_dir=str(tmp_path))
+    builder.download_and_prepare(verification_mode="no_checks")
+    check(builder.as_dataset(), archives)
+
+
+@pytest.mark.skipif(not SCRIPTS_RUN, reason="datasets 4 and later do not run scripts")
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_script(config: str, archives: Archives, cache: dict[str, Any]) -> None:
+    script = str(ROOT / "imagenet2012.py")
+    options = {"data_dir": str(archives.folder), "trust_remote_code": True, **cache}
+    check(datasets.load_dataset(script, config, **options), archives)
+    assert len(list(datasets.load_dataset(script, config, streaming=True, split="test", **options)))
+
+
+@pytest.mark.skipif(not SCRIPTS_RUN, reason="datasets 4 and later do not run scripts")
+def test_script_far_from_the_repository(archives: Archives, tmp_path: Path) -> None:
+    """The script finds its tables without the package, from any working directory."""
+    code = (
+        "import sys, datasets\n"
+        "sys.path = [p for p in sys.path if p != '']\n"
+        "d = datasets.load_dataset(sys.argv[1], data_dir=sys.argv[2], trust_remote_code=True,\n"
+        "    verification_mode='no_checks', label_names='wnid', split='train')\n"
+        "print(d.num_rows, d.features['label'].names[0])"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "imagenet2012.py"), str(archives.folder)]
+    env = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["60", "n01440764"], done.stderr
+
+
+def test_data_files_decide_the_splits(archives: Archives, cache: dict[str, Any]) -> None:
+    path = str(archives.folder / "ILSVRC2012_img_val.tar")
+    for loaded in (
+        datasets.load_dataset("imagenet2012", data_files={"validation": path}, **cache),
+        imagenet2012.load(data_files={"validation": path}, **cache),
+    ):
+        assert list(loaded) == ["validation"]
+        assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
+
+
+def test_data_files_of_any_name(archives: Archives, tmp_path: Path, cache: dict[str, Any]) -> None:
+    path = tmp_path / "my copy.bin"
+    path.symlink_to(archives.folder / "ILSVRC2012_img_train.tar")
+    loaded = imagenet2012.load(data_files={"train": path}, split="train", **cache)
+    assert sorted(contents(loaded)) == wanted(archives.expected["train"])
+    loaded = datasets.load_dataset("imagenet2012", data_files={"train": str(path)}, **cache)
+    assert sorted(contents(loaded["train"])) == wanted(archives.expected["train"])
+
+
+def test_a_pattern_beside_the_folder_saves_the_scan(
+    archives: Archives, cache: dict[str, Any]
+) -> None:
+    """The README recommends this where the folder also holds extracted images."""
+    folder, pattern = str(archives.folder), "ILSVRC2012_img_*.tar"
+    check(
+        datasets.load_dataset("imagenet2012", data_dir=folder, data_files=pattern, **cache),
+        archives,
+    )
+
+
+def test_only_the_split_asked_for_is_prepared(archives: Archives, cache: dict[str, Any]) -> None:
+    loaded = imagenet2012.load(archives.folder, split="validation[:10]", **cache)
+    assert loaded.num_rows == 10
+    made = {path.name for path in Path(cache["cache_dir"]).rglob("*.arrow")}
+    assert made == {"imagenet2012-validation.arrow"}
+
+
+def test_splits_are_not_prepared_twice(archives: Archives, cache: dict[str, Any]) -> None:
+    """Whether by one or together, `load` writes a split once."""
+
+    def made() -> list[Path]:
+        return sorted(Path(cache["cache_dir"]).rglob("*.arrow"))
+
+    imagenet2012.load(archives.folder, split="train", **cache)
+    imagenet2012.load(archives.folder, **cache)
+    first = made()
+    assert len(first) == 3
+    imagenet2012.load(archives.folder, split="train", **cache)
+    imagenet2012.load(archives.folder, split="test", **cache)
+    assert made() == first
+
+
+def test_load_uses_what_load_dataset_prepared(archives: Archives, cache: dict[str, Any]) -> None:
+    datasets.load_dataset("imagenet2012", data_dir=str(archives.folder), **cache)
+    before = sorted(Path(cache["cache_dir"]).rglob("*.arrow"))
+    imagenet2012.load(archives.folder, split="train", **cache)
+    imagenet2012.load(archives.folder, **cache)
+    assert sorted(Path(cache["cache_dir"]).rglob("*.arrow")) == before
+
+
+@pytest.mark.parametrize(
+    ("split", "rows"),
+    [
+        ("train+validation", 150),
+        ("validation[10%:20%]", 9),
+        (["train[:3]", "test"], [3, 7]),
+        (datasets.ReadInstruction("train", to=25, unit="%"), 15),
+        ("all", 157),
+    ],
+)
+def test_split_expressions(
+    split: Any, rows: Any, archives: Archives, cache: dict[str, Any]
+) -> None:
+    loaded = imagenet2012.load(archives.folder, "in_place", split=split, **cache)
+    assert ([d.num_rows for d in loaded] if isinstance(loaded, list) else loaded.num_rows) == rows
+
+
+# ------------------------------------------------------------------------- where the archives are
+
+
+def test_paths_of_every_form(
+    archives: Archives, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
+    home, name = archives.folder.parent, archives.folder.name
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    for folder in (f"~/{name}", name, f"./{name}/", archives.folder, Path("~") / name):
+        assert imagenet2012.load(folder, split="test", **cache).num_rows == 7
+        options = {"data_dir": str(folder), **cache}
+        assert datasets.load_dataset("imagenet2012", split="test", **options).num_rows == 7
+
+
+def test_missing_data_dir_means_the_working_directory(
+    archives: Archives, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(archives.folder)
+    check(datasets.load_dataset("imagenet2012", **cache), archives)
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+@pytest.mark.parametrize("name", ["a b", "50% #1?", "x::y", "träin 图", "[a]*{b}", "d" * 200])
+def test_strange_folders(
+    name: str, config: str, archives: Archives, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    for archive in archives.folder.iterdir():
+        (folder / archive.name).symlink_to(archive)
+    check(imagenet2012.load(folder, config, **cache), archives)
+    check(imagenet2012.load(folder, config, streaming=True), archives)
+
+
+# ------------------------------------------------------------------------- what comes out
+
+
+def test_features(archives: Archives, cache: dict[str, Any]) -> None:
+    loaded = imagenet2012.load(archives.folder, split="train", **cache)
+    assert list(loaded.features) == ["file_name", "image", "label"]
+    assert loaded.features["file_name"] == datasets.Value("string")
+    assert loaded.features["image"] == datasets.Image(mode="RGB")
+    assert loaded.features["label"].num_classes == 1000
+    assert str(loaded.info.version) == "5.0.0"
+    assert "ILSVRC15" in loaded.info.citation
+    assert loaded.info.homepage == "https://image-net.org/"
+    keys = loaded.info.supervised_keys
+    assert (keys.input, keys.output) == ("image", "label")
+
+
+def test_label_names(archives: Archives, cache: dict[str, Any]) -> None:
+    words = imagenet2012.load(archives.folder, split="train", **cache)
+    wnids = imagenet2012.load(archives.folder, split="train", label_names="wnid", **cache)
+    assert words.features["label"].int2str(0) == "tench, Tinca tinca"
+    assert wnids.features["label"].names == list(imagenet2012.WNIDS)
+    assert words["label"][:] == wnids["label"][:]
+    for name, label in zip(words["file_name"], words["label"], strict=True):
+        assert name.startswith(imagenet2012.WNIDS[label])
+
+
+def test_bytes_are_kept_beside_files_of_the_same_names(
+    archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
+    """`datasets` would store the path of such a file instead of the bytes."""
+    monkeypatch.chdir(tmp_path)
+    for name in archives.expected["train"]:
+        for folder in (Path(), Path(name.split("_")[0] + ".tar"), Path("train")):
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"not this")
+    loaded = imagenet2012.load(archives.folder, split="train", **cache)
+    assert sorted(contents(loaded)) == wanted(archives.expected["train"])
+
+
+def test_archive_order(archives: Archives, cache: dict[str, Any]) -> None:
+    for split in SPLITS:
+        loaded = imagenet2012.load(archives.folder, split=split, **cache)
+        assert loaded["file_name"][:] == list(archives.expected[split])
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+@pytest.mark.parametrize("num_proc", [2, 3, 12, 200])
+def test_num_proc_changes_nothing(
+    num_proc: int, order: str, archives: Archives, cache: dict[str, Any]
+) -> None:
+    options = {"order": order, **cache}
+    one = imagenet2012.load(archives.folder, **options)
+    again = {**options, "download_mode": "force_redownload"}
+    if num_proc == 200:  # as many processes as there are shards, of the small split only
+        again["split"], one = "test", one["test"]
+    many = imagenet2012.load(archives.folder, num_proc=num_proc, **again)
+    for split in SPLITS if num_proc != 200 else ():
+        assert contents(one[split]) == contents(many[split])
+    if num_proc == 200:
+        assert contents(one) == contents(many)
+
+
+def test_num_proc_under_spawn(archives: Archives, tmp_path: Path) -> None:
+    code = (
+        "import multiprocess, sys\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocess.set_start_method('spawn')\n"
+        "    import imagenet2012\n"
+        "    d = imagenet2012.load(sys.argv[1], sys.argv[2], num_proc=2,\n"
+        "        verification_mode='no_checks')\n"
+        "    print({s: d[s].num_rows for s in d})\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
+    for config in ("default", "in_place"):
+        command = [sys.executable, str(program), str(archives.folder), config]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.stdout == "{'train': 60, 'validation': 90, 'test': 7}\n", done.stderr
+
+
+# ------------------------------------------------------------------------- streaming
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_streaming(config: str, order: str, archives: Archives) -> None:
+    options = {"streaming": True, "order": order, "data_dir": str(archives.folder)}
+    check(datasets.load_dataset("imagenet2012", config, **options), archives)
+    check(imagenet2012.load(options.pop("data_dir"), config, **options), archives)
+
+
+def test_streaming_writes_nothing(archives: Archives, tmp_path: Path) -> None:
+    stream = imagenet2012.load(archives.folder, streaming=True, cache_dir=str(tmp_path / "cache"))
+    assert len(list(stream["train"])) == 60
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".arrow"]
+
+
+def test_streaming_shards(tmp_path: Path) -> None:
+    fakes.make_archives(tmp_path, classes=1000, per_class=1, validation=5)
+    stream = imagenet2012.load(tmp_path, streaming=True)
+    assert num_shards(stream["train"]) == 1000
+    assert num_shards(stream["validation"]) >= 64
+    mixed = imagenet2012.load(tmp_path, streaming=True, order="mixed")
+    assert num_shards(mixed["train"]) >= 128
+
+
+@pytest.mark.skipif(not hasattr(datasets.IterableDataset, "state_dict"), reason="not in 3.0")
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+@pytest.mark.parametrize("stop", [0, 1, 17, 59])
+def test_streaming_resumes(stop: int, order: str, archives: Archives) -> None:
+    def stream() -> Any:
+        loaded = imagenet2012.load(archives.folder, split="train", streaming=True, order=order)
+        return undecoded(loaded).shuffle(seed=3, buffer_size=1)
+
+    names = [row["file_name"] for row in stream()]
+    first = stream()
+    iterator = iter(first)
+    seen = [next(iterator)["file_name"] for _ in range(stop)]
+    second = stream()
+    second.load_state_dict(first.state_dict())
+    assert seen + [row["file_name"] for row in second] == names
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+def test_every_node_gets_its_part(world_size: int, order: str, archives: Archives) -> None:
+    from datasets.distributed import split_dataset_by_node
+
+    stream = undecoded(
+        imagenet2012.load(archives.folder, split="train", streaming=True, order=order)
+    )
+    parts = [split_dataset_by_node(stream, rank, world_size) for rank in range(world_size)]
+    names = [row["file_name"] for part in parts for row in part]
+    assert sorted(names) == sorted(archives.expected["train"])
+
+
+# ------------------------------------------------------------------------- mixed order
+
+
+def big_classes(folder: Path, classes: int, per_class: int) -> None:
+    """Write a training archive of many tiny members; what they hold is no matter here."""
+    images = {
+        wnid: [(f"{wnid}_{k * 3 + 1}.JPEG", b"x" * (200 + k * 37 % 900)) for k in range(per_class)]
+        for wnid in fakes.wnids()[:classes]
+    }
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(fakes.train_tar(images))
+
+
+@pytest.fixture(scope="module")
+def full_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 1000 classes, with stretches of about ten images each as in the original."""
+    folder = tmp_path_factory.mktemp("full")
+    big_classes(folder, 1000, 130)
+    return folder
+
+
+def test_mixed_runs_hold_nearly_all_classes(
+    full_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 13)  # 10 images each, as 1300 of 128
+    stream = imagenet2012.load(full_classes, split="train", streaming=True, order="mixed")
+    rows = iter(undecoded(stream))
+    labels = [next(rows)["label"] for _ in range(9000)]
+    for start in range(0, 8000, 500):
+        assert len(set(labels[start : start + 1000])) >= 900
+    assert len(set(labels[:256])) > 200 and max(Counter(labels[:256]).values()) <= 2
+
+
+def test_mixed_and_shuffled_batches_hold_many_classes(
+    full_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 13)
+    stream = imagenet2012.load(full_classes, split="train", streaming=True, order="mixed")
+    for seed in range(3):
+        rows = iter(undecoded(stream).shuffle(seed=seed))
+        for _ in range(3):
+            assert len({next(rows)["label"] for _ in range(256)}) >= 200
+
+
+def test_mixed_is_deterministic(archives: Archives) -> None:
+    options = {"split": "train", "streaming": True, "order": "mixed"}
+    first = contents(imagenet2012.load(archives.folder, **options))
+    assert contents(imagenet2012.load(archives.folder, **options)) == first
+    assert [row[0] for row in first] != list(archives.expected["train"])
+
+
+# ------------------------------------------------------------------------- labels by name
+
+
+@pytest.mark.parametrize("folder", ["", "val/", "./ILSVRC/val/"])
+def test_validation_labels_go_by_number(folder: str, tmp_path: Path, cache: dict[str, Any]) -> None:
+    """Whatever subset there is, in whatever order."""
+    members = fakes.flat_images("val", 37, seed=9)
+    whole = fakes.tar([(folder + name, data) for name, data in members])
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(whole)
+    loaded = imagenet2012.load(tmp_path, split="validation", **cache)
+    assert loaded["file_name"][:] == [name for name, _ in members]
+    assert loaded["label"][:] == [fakes.validation_label(int(n[15:23])) for n, _ in members]
+
+
+def test_test_archive_under_its_other_name(
+    archives: Archives, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    source = archives.folder / "ILSVRC2012_img_test_v10102019.tar"
+    (tmp_path / "ILSVRC2012_img_test.tar").write_bytes(source.read_bytes())
+    loaded = imagenet2012.load(tmp_path, **cache)
+    assert list(loaded) == ["test"]
+    assert set(loaded["test"]["label"]) == {-1}
