@@ -34,4 +34,4 @@ dummy: $(VENV)/.installed  ## make the bundled archives again
 	$(BIN)/python dummy/make_dummy.py
 
 clean:  ## remove the environment and what was made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis demo/*.png
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis contact_sheet.png

@@ -52,6 +52,11 @@ def test_dataset_infos_are_what_the_builder_declares() -> None:
     assert (ROOT / "dataset_infos.json").read_text(encoding="utf-8") == make_infos.make()
 
 
+def test_the_card_says_what_the_builder_declares() -> None:
+    card = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert card == make_infos.make_card(card)
+
+
 def test_dataset_infos_are_read_by_datasets() -> None:
     infos = json.loads((ROOT / "dataset_infos.json").read_text(encoding="utf-8"))
     for name in ("default", "in_place"):

@@ -1,0 +1,37 @@
+"""Use the installed package as a stranger would: ``python wheel.py REPOSITORY``."""
+
+import os
+import sys
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+work = Path(tempfile.mkdtemp())
+os.environ["HF_HOME"] = str(work / "home")
+
+import datasets  # noqa: E402
+
+import imagenet2012  # noqa: E402
+
+repository = Path(sys.argv[1])
+assert repository not in Path(imagenet2012.__file__).parents, imagenet2012.__file__
+tops = {Path(str(file)).parts[0] for file in metadata.files("imagenet2012") or []}
+assert {t for t in tops if t != ".."} <= {
+    "imagenet2012",
+    "imagenet2012_tools",
+    f"imagenet2012-{imagenet2012.VERSION}.dist-info",
+}, f"loose in site-packages: {tops}"
+
+with zipfile.ZipFile(repository / "dummy" / "default" / "5.0.0" / "dummy_data.zip") as archive:
+    archive.extractall(work)
+for config in ("default", "in_place"):
+    options = {"data_dir": str(work / "dummy_data"), "verification_mode": "no_checks"}
+    loaded = datasets.load_dataset("imagenet2012", config, num_proc=2, **options)
+    assert {split: d.num_rows for split, d in loaded.items()} == {
+        "train": 1000,
+        "validation": 100,
+        "test": 20,
+    }
+    assert loaded["train"][0]["image"].mode == "RGB"
+print(f"imagenet2012 {imagenet2012.VERSION} works installed, on datasets {datasets.__version__}")

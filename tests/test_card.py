@@ -1,0 +1,104 @@
+"""The README: a valid dataset card, and every block of it runs."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fakes
+import pytest
+from conftest import ROOT
+from huggingface_hub import DatasetCard
+
+import imagenet2012
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+REQUIRED = (
+    "pretty_name",
+    "license",
+    "license_name",
+    "license_link",
+    "task_categories",
+    "task_ids",
+) + ("size_categories", "source_datasets", "annotations_creators", "language", "dataset_info")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with archives in ~/imagenet."""
+    home = tmp_path_factory.mktemp("home")
+    fakes.make_archives(home / "imagenet", classes=30, per_class=10, validation=1, test=1)
+    numbers = range(1, 41)
+    members = [(f"ILSVRC2012_val_{n:08d}.JPEG", fakes.jpeg(n)) for n in numbers]
+    (home / "imagenet" / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar(members))
+    members = [(f"ILSVRC2012_test_{n:08d}.JPEG", fakes.jpeg(n)) for n in numbers]
+    (home / "imagenet" / "ILSVRC2012_img_test_v10102019.tar").write_bytes(fakes.tar(members))
+    return home
+
+
+def pass_as_originals(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let fakes have the official sizes and counts, as the README's reader's archives do."""
+    monkeypatch.setattr(imagenet2012, "NUM_CLASSES", 30)
+    for split, count in {"train": 300, "validation": 40, "test": 40}.items():
+        source = imagenet2012.SOURCES[split]
+        size = (folder / source.file_names[0]).stat().st_size if source.size else None
+        changed = dataclasses.replace(source, size=size, num_examples=count)
+        monkeypatch.setitem(imagenet2012.SOURCES, split, changed)
+
+
+def test_every_block_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    pass_as_originals(monkeypatch, home / "imagenet")
+    without_torch = "torch" not in sys.modules and not _has_torch()
+    names: dict[str, Any] = {}
+    for block in BLOCKS:
+        if not (without_torch and ("DataLoader" in block or "loader" in names)):
+            exec(block.replace("num_workers=8", "num_workers=2"), names)
+    assert names["ds"]["train"].num_rows == 300
+    assert without_torch or len(names["labels"]) > 0
+
+
+def _has_torch() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
+def test_front_matter() -> None:
+    data = DatasetCard.load(ROOT / "README.md").data.to_dict()
+    for key in REQUIRED:
+        assert data.get(key), key
+    assert data["license"] == "other"
+    infos = {info["config_name"]: info for info in data["dataset_info"]}
+    assert {split["name"]: split["num_examples"] for split in infos["default"]["splits"]} == {
+        "train": 1_281_167,
+        "validation": 50_000,
+    }
+
+
+def test_datasets_reads_the_card() -> None:
+    infos = datasets.info.DatasetInfosDict.from_directory(str(ROOT))
+    for name in ("default", "in_place"):
+        assert infos[name].features == imagenet2012.Imagenet2012(config_name=name).info.features
+
+
+def test_links_and_pictures_are_there() -> None:
+    for path in ("README.md", *map(str, Path(ROOT, "docs").glob("*.md"))):
+        text = Path(ROOT, path).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert (Path(ROOT, path).parent / target).exists(), f"{path}: {target}"
+
+
+def test_make_targets_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", TEXT, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_the_citation_is_the_builders() -> None:
+    assert imagenet2012.CITATION in TEXT
+    assert json.loads((ROOT / "dataset_infos.json").read_text())["default"]["citation"] in TEXT
