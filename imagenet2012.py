@@ -479,14 +479,15 @@ def _check_meeting(
     """Check that the stretch that begins at `stop` will begin with the member at `offset`."""
     member = _member_at(archive, offset, tar.end)
     if member is None:
-        return _check_end(archive, tar, offset)
-    _is_wanted(archive, member, pattern)
-    found = _first_header(archive, tar, stop, offset + BLOCK)
-    if found != offset:
+        _check_end(archive, tar, offset)
+    else:
+        _is_wanted(archive, member, pattern)
+    found = _first_header(archive, tar, stop, min(offset + BLOCK, tar.end))
+    if found != (offset if member else None):
         problem = (
-            f"the headers lead here, to {member.name!r}, but a search from byte {stop:,} on finds "
+            f"the headers lead here, but a search from byte {stop:,} on finds "
             f"{'none' if found is None else f'one at byte {found:,}'}: an image's bytes look like "
-            "a tar."
+            "a tar. Read it in one process, in archive order."
         )
         raise _error(archive.path, problem, offset)
 

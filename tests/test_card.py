@@ -24,7 +24,12 @@ REQUIRED = (
     "license_link",
     "task_categories",
     "task_ids",
-) + ("size_categories", "source_datasets", "annotations_creators", "language", "dataset_info")
+    "size_categories",
+    "source_datasets",
+    "annotations_creators",
+    "language",
+    "dataset_info",
+)
 
 
 @pytest.fixture(scope="module")

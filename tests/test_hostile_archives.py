@@ -1,0 +1,382 @@
+"""The reader of archives against `tarfile`: the same images come out, or a clear error does."""
+
+import io
+import random
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import fakes
+import hostile
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+import imagenet2012
+from imagenet2012 import ArchiveError
+
+STRETCHES = (1, 2, 3, 7, 64, 128, 1000)
+GNU_TAR = shutil.which("tar")
+
+
+def check_right(path: Path, data: bytes, files: hostile.Files | None = None) -> None:
+    """The archive is read as `tarfile` reads it, in any number of stretches."""
+    assert hostile.judge(data) is not None
+    assert files is None or hostile.judge(data) == files
+    for stretches in STRETCHES:
+        assert hostile.verdict(path, data, stretches) == "right", stretches
+
+
+def check_refused(path: Path, data: bytes, message: str) -> None:
+    """The archive is refused in any number of stretches."""
+    for stretches in STRETCHES:
+        path.write_bytes(data)
+        with pytest.raises(ArchiveError, match=message) as caught:
+            hostile.read(path, stretches)
+        assert str(path) in str(caught.value)
+
+
+def check_right_or_refused(path: Path, data: bytes) -> None:
+    for stretches in STRETCHES:
+        assert hostile.verdict(path, data, stretches) in ("right", "refused"), stretches
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ILSVRC2012_img_val.tar"
+
+
+def python_tar(files: hostile.Files, folder: str, tar_format: int, **fields: Any) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
+        if folder:
+            info = tarfile.TarInfo(folder)
+            info.type = tarfile.DIRTYPE
+            tar.addfile(info)
+        for name, data in files:
+            info = tarfile.TarInfo(folder + name)
+            info.size = len(data)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------------- sound archives
+
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "val/", "./val/", "../val/", "/val/", "f/" * 70, "böse/图/"]
+)
+@pytest.mark.parametrize("tar_format", FORMATS)
+def test_what_python_writes(tar_format: str, folder: str, path: Path) -> None:
+    files = hostile.archive(40)
+    check_right(path, python_tar(files, folder, FORMATS[tar_format]), files)
+
+
+def test_pax_records_before_every_member(path: Path) -> None:
+    """As Python's `tarfile` writes them whenever a file's time has a fraction."""
+    files = hostile.archive(60)
+    data = python_tar(files, "val/", tarfile.PAX_FORMAT, mtime=1.5, uname="ünïcode" * 30)
+    check_right(path, data, files)
+
+
+@pytest.mark.skipif(not GNU_TAR, reason="needs GNU tar")
+@pytest.mark.parametrize("folder", [".", "f" * 90, "f" * 120])
+@pytest.mark.parametrize("tar_format", ["v7", "oldgnu", "gnu", "ustar", "pax"])
+def test_what_gnu_tar_writes(tar_format: str, folder: str, path: Path, tmp_path: Path) -> None:
+    if len(folder) > {"v7": 60, "ustar": 100}.get(tar_format, 1000):
+        pytest.skip(f"{tar_format} has no room for such a name")
+    files = hostile.archive(40)
+    target = tmp_path / "files" / folder
+    target.mkdir(parents=True)
+    for name, data in files:
+        (target / name).write_bytes(data)
+    command = [
+        "tar",
+        f"--format={tar_format}",
+        "-C",
+        str(tmp_path / "files"),
+        "-cf",
+        str(path),
+        ".",
+    ]
+    subprocess.run(command, check=True)
+    check_right(path, path.read_bytes())
+    assert sorted(hostile.judge(path.read_bytes()) or []) == sorted(files)
+
+
+def test_folders_and_clutter_are_passed_over(path: Path) -> None:
+    files = hostile.archive(30)
+    members: hostile.Files = []
+    for name, data in files:
+        members += [(f"val/._{name}", b"Mac"), (f"val/{name}", data), ("val/.DS_Store", b"x" * 700)]
+    data = fakes.header("val/", 0, b"5") + fakes.tar(members)
+    check_right(path, data, files)
+
+
+@pytest.mark.parametrize(
+    "folder", [b"\xff\xfe/", b"a b\n/", b"x" * 60 + b"/"], ids=["latin", "newline", "long"]
+)
+def test_folder_names_of_any_bytes(folder: bytes, path: Path) -> None:
+    files = hostile.archive(20)
+    data = b"".join(
+        fakes.header(folder + name.encode(), len(content)) + content + bytes(-len(content) % 512)
+        for name, content in files
+    )
+    check_right(path, data + bytes(1024), files)
+
+
+def test_empty_members_and_whole_blocks(path: Path) -> None:
+    sizes = [0, 0, 1, 511, 512, 513, 1024, 0]
+    files = [(hostile.name(k + 1), b"x" * size) for k, size in enumerate(sizes)]
+    check_right(path, fakes.tar(files), files)
+    check_right(path, fakes.tar(files, blocking=512), files)
+
+
+def test_sizes_in_base_256(path: Path) -> None:
+    data = b"".join(
+        hostile.checksummed(
+            (block := fakes.header(name, 0))[:124]
+            + b"\x80"
+            + len(content).to_bytes(11, "big")
+            + block[136:]
+        )
+        + content
+        + bytes(-len(content) % 512)
+        for name, content in hostile.archive(20)
+    )
+    check_right(path, data + bytes(1024), hostile.archive(20))
+
+
+def test_signed_checksums(path: Path) -> None:
+    """Some old tars summed their headers as signed bytes."""
+    block = fakes.header("ä/" + hostile.name(1), 3)
+    blank = block[:148] + b" " * 8 + block[156:]
+    signed = sum(byte - 256 * (byte > 127) for byte in blank)
+    data = block[:148] + b"%06o\0 " % signed + block[156:] + b"abc".ljust(512, b"\0") + bytes(1024)
+    check_right(path, data, [(hostile.name(1), b"abc")])
+
+
+# ------------------------------------------------------------------------- damaged archives
+
+
+@pytest.mark.parametrize("kind", [b"1", b"2", b"3", b"4", b"6", b"V", b"M", b"D"])
+def test_links_and_special_files_are_refused(kind: bytes, path: Path) -> None:
+    for name in (hostile.name(9), "._link"):
+        data = fakes.tar(hostile.archive(5), blocking=512)[:-1024]
+        data += fakes.header(name, 0, kind) + fakes.tar(hostile.archive(5, seed=2))
+        check_refused(path, data, "is a link or a special file")
+
+
+@pytest.mark.skipif(not GNU_TAR, reason="needs GNU tar")
+@pytest.mark.parametrize("tar_format", ["gnu", "pax"])
+def test_sparse_members_are_refused(tar_format: str, path: Path, tmp_path: Path) -> None:
+    with (tmp_path / hostile.name(1)).open("wb") as file:
+        file.truncate(1 << 20)
+        file.seek(1 << 19)
+        file.write(b"data")
+    command = ["tar", "--sparse", f"--format={tar_format}", "-C", str(tmp_path), "-cf", str(path)]
+    subprocess.run([*command, hostile.name(1)], check=True)
+    with pytest.raises(ArchiveError, match=r"sparse|special file|belong"):
+        hostile.read(path, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["n01440764_1.JPEG", "ILSVRC2012_val_1.JPEG", "notes.txt", "a.jpg"]
+)
+def test_files_that_do_not_belong_are_refused(name: str, path: Path) -> None:
+    data = fakes.tar([*hostile.archive(5), (name, b"x"), *hostile.archive(5, seed=2)])
+    check_refused(path, data, f"'{name}' does not belong here")
+
+
+def test_a_cut_at_every_block_and_around(path: Path) -> None:
+    """Nothing that lacks an image or its end marker passes."""
+    data = fakes.tar(hostile.archive(12), blocking=512)
+    for end in range(0, len(data) - 511, 512):
+        for cut in {end, max(0, end - 1), end + 1, end + 300} - {len(data)}:
+            path.write_bytes(data[:cut])
+            for stretches in (1, 3):
+                with pytest.raises(ArchiveError):
+                    hostile.read(path, stretches)
+
+
+def test_two_archives_in_one_file_are_refused(path: Path) -> None:
+    """`tarfile` would silently give the first."""
+    both = fakes.tar(hostile.archive(5)) + fakes.tar(hostile.archive(5, seed=2))
+    check_refused(path, both, "more data follow")
+
+
+def test_garbage_between_members_is_refused(path: Path) -> None:
+    data = fakes.tar(hostile.archive(9))
+    at = hostile.headers(data)[4]
+    garbage = random.Random(1).randbytes(512)
+    check_refused(path, data[:at] + garbage + data[at:], "a member's header belongs here")
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x80" + b"\xff" * 11, b"\xff" * 12, b"77777777777\0", b"garbage!!!!\0"]
+)
+def test_forged_sizes_are_refused(value: bytes, path: Path) -> None:
+    data = fakes.tar(hostile.archive(9))
+    at = hostile.headers(data)[4]
+    block = hostile.checksummed(data[at : at + 124] + value + data[at + 136 : at + 512])
+    check_refused(
+        path, data[:at] + block + data[at + 512 :], r"claims -?[\d,]+ bytes|header belongs"
+    )
+
+
+def test_global_pax_records_of_names_are_refused(path: Path) -> None:
+    record = b"30 path=ILSVRC2012_val_9.JPEG\n"
+    extension = fakes.header("global", len(record), b"g") + record.ljust(512, b"\0")
+    check_refused(path, extension + fakes.tar(hostile.archive(3)), "not supported")
+
+
+def test_endless_extension_headers_are_refused(path: Path) -> None:
+    """Neither recursion nor memory runs away."""
+    chain = (fakes.header("x", 512, b"x") + b"9 a=bcd\n".ljust(512, b"\0")) * 5000
+    check_right_or_refused(path, chain + fakes.tar(hostile.archive(2)))
+    huge = fakes.header("x", 1 << 40, b"L") + fakes.tar(hostile.archive(2))
+    check_refused(path, huge, r"cannot be read|claims")
+
+
+# ------------------------------------------------------------------------- misleading images
+
+
+@pytest.mark.parametrize("stretches", STRETCHES)
+def test_hidden_tars_mislead_nobody(stretches: int, path: Path) -> None:
+    """Every image holds tars with convincing names, wherever a stretch may begin."""
+    files = [(hostile.name(k), hostile.hidden_tar(1000 + 10 * k)) for k in range(1, 30)]
+    outcome = hostile.verdict(path, fakes.tar(files), stretches)
+    assert outcome == "right" if stretches == 1 else outcome in ("right", "refused")
+
+
+def test_a_header_hidden_in_one_image(path: Path) -> None:
+    """With a header at every block of one image, some stretch begins at one of them."""
+    header = fakes.header(hostile.name(49_000), 0)
+    files = hostile.archive(20)
+    files.insert(10, (hostile.name(48_000), header * 40))
+    for stretches in range(1, 60):
+        assert hostile.verdict(path, fakes.tar(files), stretches) in ("right", "refused")
+    assert hostile.verdict(path, fakes.tar(files), 1) == "right"
+
+
+def test_refused_with_the_reason(path: Path) -> None:
+    files = [*hostile.archive(6), (hostile.name(48000), fakes.header(hostile.name(49000), 0) * 400)]
+    path.write_bytes(fakes.tar(files))
+    with pytest.raises(ArchiveError, match="an image's bytes look like a tar"):
+        hostile.read(path, 2)
+
+
+# ------------------------------------------------------------------------- the training archive
+
+
+def load_train(folder: Path, data: bytes, **options: Any) -> Any:
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(data)
+    return imagenet2012.load(folder, split="train", verification_mode="no_checks", **options)
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+def test_an_image_of_another_class_is_refused(order: str, tmp_path: Path, cache: Any) -> None:
+    images = {"n01440764": [("n01440764_1.JPEG", b"x")], "n01443537": [("n01440764_2.JPEG", b"x")]}
+    with pytest.raises(Exception, match=r"n01440764_2\.JPEG' does not belong in n01443537"):
+        load_train(tmp_path, fakes.train_tar(images), order=order, cache_dir=str(tmp_path))
+
+
+def test_a_class_that_is_not_one_of_the_1000_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"'n99999999\.tar' is not one of the 1000 classes"):
+        load_train(tmp_path, fakes.train_tar({"n01440764": [], "n99999999": []}))
+
+
+def test_a_class_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"'n01440764\.tar' stands twice"):
+        load_train(tmp_path, fakes.tar([("n01440764.tar", fakes.tar([]))] * 2))
+
+
+def test_an_image_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    images = {"n01440764": [("n01440764_1.JPEG", b"x"), ("n01440764_1.JPEG", b"y")]}
+    with pytest.raises(Exception, match=r"'n01440764_1\.JPEG' stands twice"):
+        load_train(tmp_path, fakes.train_tar(images), cache_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+def test_empty_classes_are_no_fault(order: str, tmp_path: Path) -> None:
+    images: dict[str, list[tuple[str, bytes]]] = {wnid: [] for wnid in fakes.wnids()[:4]}
+    images[fakes.wnids()[2]] = [(f"{fakes.wnids()[2]}_1.JPEG", b"x")]
+    data = fakes.train_tar(images)
+    assert load_train(tmp_path, data, order=order, cache_dir=str(tmp_path)).num_rows == 1
+
+
+def test_a_class_tar_of_no_bytes_is_refused(tmp_path: Path) -> None:
+    members = [
+        ("n01440764.tar", fakes.tar([])),
+        ("n01443537.tar", b""),
+        ("n01484850.tar", fakes.tar([])),
+    ]
+    with pytest.raises(Exception, match="cut off"):
+        load_train(tmp_path, fakes.tar(members), cache_dir=str(tmp_path))
+
+
+def test_folders_and_clutter_in_the_training_archive(tmp_path: Path) -> None:
+    inner = fakes.header("n01440764/", 0, b"5") + fakes.tar(
+        [("n01440764/._n01440764_1.JPEG", b"Mac"), ("n01440764/n01440764_1.JPEG", b"x")]
+    )
+    outer = fakes.header("./", 0, b"5") + fakes.tar(
+        [("./._n01440764.tar", b"Mac"), ("./n01440764.tar", inner)]
+    )
+    loaded = load_train(tmp_path, outer, cache_dir=str(tmp_path))
+    assert loaded["file_name"][:] == ["n01440764_1.JPEG"]
+
+
+def test_numbers_that_do_not_exist_are_refused(tmp_path: Path, cache: dict[str, Any]) -> None:
+    for number in (0, 50_001):
+        data = fakes.tar([(hostile.name(1), b"x"), (hostile.name(number), b"x")])
+        (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(data)
+        with pytest.raises(Exception, match=f"{number:08d}.JPEG' does not belong in validation"):
+            imagenet2012.load(tmp_path, split="validation", **cache)
+
+
+# ------------------------------------------------------------------------- at random
+
+MEMBERS = st.lists(st.integers(0, 2500), min_size=0, max_size=25)
+FOLDERS = st.sampled_from(["", "./", "val/", "f/" * 70])
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(MEMBERS, FOLDERS, st.sampled_from(list(FORMATS)), st.integers(1, 200), st.floats(0, 2**31))
+def test_any_archive_in_any_number_of_stretches(
+    path: Path, sizes: list[int], folder: str, tar_format: str, stretches: int, mtime: float
+) -> None:
+    files = [(hostile.name(k + 1), bytes([k % 251]) * size) for k, size in enumerate(sizes)]
+    data = python_tar(files, folder, FORMATS[tar_format], mtime=mtime)
+    path.write_bytes(data)
+    assert hostile.read(path, stretches) == files
+
+
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_any_damage(path: Path, seed: int, stretches: int) -> None:
+    rnd = random.Random(seed)
+    kind, data = hostile.mutate(fakes.tar(hostile.archive(8, seed, 1500), blocking=512), rnd)
+    assert hostile.verdict(path, data, stretches) in ("right", "refused"), (kind, seed)
+
+
+# Seeds that the long run (`make fuzz`) has found, each of a fault that is mended.
+FOUND: list[tuple[int, int]] = []
+
+
+@pytest.mark.parametrize(("seed", "stretches"), FOUND)
+def test_what_was_found(seed: int, stretches: int, path: Path) -> None:
+    rnd = random.Random(seed)
+    _, data = hostile.mutate(fakes.tar(hostile.archive(8, seed, 1500), blocking=512), rnd)
+    assert hostile.verdict(path, data, stretches) in ("right", "refused")
