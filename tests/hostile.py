@@ -97,7 +97,7 @@ def checksummed(block: bytes) -> bytes:
 
 def headers(data: bytes) -> list[int]:
     """Return the offsets of the headers in a sound archive."""
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", tarinfo=Lenient) as tar:
         return [member.offset for member in tar]
 
 

@@ -1,5 +1,6 @@
 """The images stay in the archives: everything works as with a copy, or says why not."""
 
+import errno
 import hashlib
 import io
 import json
@@ -241,6 +242,28 @@ def test_a_damaged_header(own: tuple[Path, datasets.Dataset]) -> None:
             dataset[5]
         data[offset + place] = original
         path.write_bytes(data)
+    assert dataset[5]["image"].mode == "RGB"
+
+
+def test_an_unreadable_sector(
+    own: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names place and cause; when the disk is well again, so is the dataset."""
+    dataset = own[1]
+    pread, bad = os.pread, int(url(dataset, 5).split("/")[3].split("-")[0])
+
+    def failing(fd: int, size: int, offset: int) -> bytes:
+        if offset <= bad + 512 < offset + size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(imagenet2012.os, "pread", failing)
+    assert dataset[4]["image"].mode == "RGB"
+    with pytest.raises(
+        ArchiveError, match=rf"(?s)train\.tar, at byte {bad + 512:,}: .*Input/output"
+    ):
+        dataset[5]
+    monkeypatch.undo()
     assert dataset[5]["image"].mode == "RGB"
 
 

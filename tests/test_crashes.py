@@ -1,0 +1,338 @@
+"""Killed, cut short, out of disk, at the same time: the next run is right, and nothing is lost."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fakes
+import pytest
+from conftest import ROOT
+from rows import contents
+from rows import wanted
+
+import imagenet2012
+
+TRAIN = "ILSVRC2012_img_train.tar"
+PROGRAM = """
+import sys
+import imagenet2012
+if __name__ == "__main__":
+    folder, cache, config, num_proc = sys.argv[1:5]
+    d = imagenet2012.load(folder, config, split="train", cache_dir=cache,
+        num_proc=int(num_proc) or None, verification_mode="no_checks")
+    print(d.num_rows)
+"""
+
+
+class Case:
+    """Archives large enough to be interrupted over, and what must come out."""
+
+    def __init__(self, folder: Path, images: int = 4000) -> None:
+        self.folder, self.cache = folder / "archives", folder / "cache"
+        self.folder.mkdir()
+        filler = os.urandom(20_000)
+        self.images = {
+            wnid: [
+                (f"{wnid}_{k}.JPEG", wnid.encode() + b"%d" % k + filler) for k in range(images // 8)
+            ]
+            for wnid in fakes.wnids()[:8]
+        }
+        (self.folder / TRAIN).write_bytes(fakes.train_tar(self.images))
+        self.before = self.fingerprint()
+
+    def fingerprint(self) -> dict[str, tuple[str, int]]:
+        return {
+            path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+            for path in self.folder.iterdir()
+        }
+
+    def start(self, config: str = "default", num_proc: int = 0) -> subprocess.Popen[str]:
+        """Prepare in a process (group) of its own."""
+        command = [sys.executable, "-c", PROGRAM, str(self.folder), str(self.cache), config]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            [*command, str(num_proc)],
+            env=env,
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def wait_until_it_writes(self, process: subprocess.Popen[str]) -> None:
+        deadline = time.time() + 60
+        while time.time() < deadline and process.poll() is None:
+            sizes = [p.stat().st_size for p in self.cache.glob("**/*.incomplete/*.arrow")]
+            if sum(sizes) > 4_000_000:
+                return
+            time.sleep(0.002)
+        raise AssertionError(f"it was never seen to write: {process.communicate()}")
+
+    def check_next_run(self) -> None:
+        """Everything is right now, and the user's folder is as it was."""
+        expected = sorted(
+            (name, data, fakes.wnids().index(wnid))
+            for wnid, members in self.images.items()
+            for name, data in members
+        )
+        options: dict[str, Any] = {"cache_dir": str(self.cache), "verification_mode": "no_checks"}
+        loaded = imagenet2012.load(self.folder, split="train", **options)
+        assert sorted(contents(loaded)) == expected
+        made = list(self.cache.glob("**/data-5.0.0/*.arrow"))
+        assert len(made) == len(loaded.cache_files), "stale shards were left in the cache"
+        assert self.fingerprint() == self.before
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    made = Case(tmp_path)
+    yield made
+    for path in made.cache.glob("**/*.arrow"):
+        path.unlink()
+
+
+def group_is_gone(group: int) -> bool:
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("num_proc", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Case) -> None:
+    process = case.start(num_proc=num_proc)
+    case.wait_until_it_writes(process)
+    # As a terminal or a batch system does: to the whole group.
+    os.killpg(process.pid, number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert group_is_gone(process.pid)
+    case.check_next_run()
+
+
+def test_only_the_parent_is_killed(case: Case) -> None:
+    """Workers that are left behind neither block nor spoil the next run."""
+    process = case.start(num_proc=2)
+    case.wait_until_it_writes(process)
+    process.kill()
+    case.check_next_run()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_leftovers_are_not_merged(case: Case) -> None:
+    """What a killed run left would stand beside the shards of the next, under names of its own."""
+    process = case.start()
+    case.wait_until_it_writes(process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (leftover,) = case.cache.glob("**/*.incomplete")
+    for name in (
+        "imagenet2012-train-00007-of-00009.arrow",
+        "imagenet2012-train-00001-00000-of.arrow",
+    ):
+        (leftover / name).write_bytes(b"stale")
+    case.check_next_run()
+    assert not list(case.cache.glob("**/*.incomplete"))
+
+
+def workers(parent: int) -> list[int]:
+    """Return the children of a process that use the most time: the workers of its pool."""
+    done = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], text=True, capture_output=True
+    )
+    return [
+        int(line.split()[0]) for line in done.stdout.splitlines() if "resource_tracker" not in line
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs ps")
+def test_a_worker_is_killed(case: Case) -> None:
+    process = case.start(num_proc=2)
+    case.wait_until_it_writes(process)
+    for pid in workers(process.pid)[:1]:
+        os.kill(pid, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "abruptly died" in stderr
+    assert group_is_gone(process.pid)
+    case.check_next_run()
+
+
+# ------------------------------------------------------------------------- the disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_too_small_a_disk_is_seen_before(small_disk: Path, case: Case) -> None:
+    case.cache = small_disk / "cache"
+    process = case.start()
+    _, stderr = process.communicate(timeout=60)
+    assert "GiB are free" in stderr and "in_place" in stderr
+    assert not list(small_disk.rglob("*.arrow"))
+
+
+@pytest.mark.parametrize("num_proc", [0, 2])
+def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, tmp_path: Path, case: Case) -> None:
+    """Another program takes the room after the check; afterwards the disk is as free as before."""
+    code = PROGRAM.replace(
+        "if __name__", "imagenet2012._check_space = lambda *_: None\nif __name__"
+    )
+    command = [sys.executable, "-c", code, str(case.folder), str(small_disk / "cache"), "default"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, str(num_proc)], env=env, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert not list(small_disk.rglob("*.arrow"))
+    case.check_next_run()
+
+
+# ------------------------------------------------------------------------- archives that change
+
+
+def test_cut_while_it_is_read(case: Case) -> None:
+    process = case.start(num_proc=2)
+    case.wait_until_it_writes(process)
+    data = (case.folder / TRAIN).read_bytes()
+    os.truncate(case.folder / TRAIN, 10_000)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert TRAIN in stderr.splitlines()[-2] + stderr.splitlines()[-1]
+    (case.folder / TRAIN).write_bytes(data)
+    case.before = case.fingerprint()
+    case.check_next_run()
+
+
+def test_rewritten_while_it_is_read(case: Case) -> None:
+    """The same size and names, but other images: half of one and half of the other is an error."""
+    process = case.start()
+    case.wait_until_it_writes(process)
+    with (case.folder / TRAIN).open("r+b") as file:
+        file.seek(-30_000, os.SEEK_END)
+        file.write(b"!")
+    _, stderr = process.communicate(timeout=60)
+    assert "changed while it was being read" in stderr or "changed since" in stderr
+    assert not list(case.cache.glob("**/data-5.0.0/*.arrow"))
+
+
+@pytest.mark.parametrize("num_proc", [0, 2])
+def test_the_cause_is_shown(num_proc: int, case: Case) -> None:
+    """In the last lines, with archive, offset and member, also from another process."""
+    data = bytearray((case.folder / TRAIN).read_bytes())
+    at = data.index(b"n01491361_250.JPEG")
+    data[at : at + 18] = b"n01440764_250.JPEG"
+    block = bytes(data[at : at + 512])
+    blank = block[:148] + b" " * 8 + block[156:]
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(blank)
+    (case.folder / TRAIN).write_bytes(data)
+    _, stderr = case.start(num_proc=num_proc).communicate(timeout=60)
+    last = "\n".join(stderr.splitlines()[-2:])
+    assert f"{TRAIN}, at byte {at:,}: 'n01440764_250.JPEG' does not belong in n01491361" in last
+
+
+# ------------------------------------------------------------------------- at the same time
+
+
+def test_two_prepare_at_once(case: Case) -> None:
+    """One waits for the other, and takes what it made."""
+    both = [case.start(), case.start(num_proc=2)]
+    for process in both:
+        stdout, stderr = process.communicate(timeout=120)
+        assert stdout == "4000\n", stderr
+    case.check_next_run()
+
+
+def test_reading_in_place_while_another_prepares(case: Case, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "cache_dir": str(tmp_path / "index"),
+        "verification_mode": "no_checks",
+    }
+    loaded = imagenet2012.load(case.folder, "in_place", split="train", **options)
+    process = case.start(num_proc=2)
+    case.wait_until_it_writes(process)
+    fs = imagenet2012.Imagenet2012FileSystem()
+    rows = loaded.cast_column("image", datasets.Image(decode=False))
+    expected = dict(member for members in case.images.values() for member in members)
+    while process.poll() is None:
+        for row in rows.shuffle().select(range(100)):
+            assert fs.cat_file(row["image"]["path"]) == expected[row["file_name"]]
+    assert process.communicate()[0] == "4000\n"
+
+
+READER = """
+import sys, time, datasets, imagenet2012
+d = datasets.load_from_disk(sys.argv[1]).cast_column("image", datasets.Image(decode=False))
+fs = imagenet2012.Imagenet2012FileSystem()
+right = wrong = refused = 0
+end = time.time() + 3
+while time.time() < end:
+    for row in d:
+        try:
+            data = fs.cat_file(row["image"]["path"])
+        except imagenet2012.ArchiveError:
+            refused += 1
+            continue
+        named = data.startswith(row["file_name"][:9].encode() + row["file_name"][10:-5].encode())
+        right, wrong = right + named, wrong + (not named)
+print(right > 0, wrong, refused > 0)
+"""
+
+
+def test_replaced_while_others_read_in_place(case: Case, tmp_path: Path) -> None:
+    """Each reader gets the right image or an error, never another's."""
+    options: dict[str, Any] = {
+        "cache_dir": str(tmp_path / "index"),
+        "verification_mode": "no_checks",
+    }
+    loaded = imagenet2012.load(case.folder, "in_place", split="train", **options)
+    loaded.save_to_disk(tmp_path / "saved")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", READER, str(tmp_path / "saved")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    readers = [subprocess.Popen(command, env=env, text=True, **pipes) for _ in range(4)]
+    shifted = {
+        wnid: [("n01440764_9.JPEG".replace("n01440764", wnid), b"?" * 700), *members]
+        for wnid, members in case.images.items()
+    }
+    other = case.folder / "other.tar"
+    other.write_bytes(fakes.train_tar(shifted))
+    time.sleep(4)  # they have started to read by now
+    other.replace(case.folder / TRAIN)
+    for reader in readers:
+        stdout, stderr = reader.communicate(timeout=60)
+        assert stdout.split()[:2] in (["True", "0"], ["False", "0"]), stderr
+
+
+# ------------------------------------------------------------------------- leftovers of the library
+
+
+def test_a_read_only_folder(tmp_path: Path, cache: dict[str, Any]) -> None:
+    folder = tmp_path / "archives"
+    expected = fakes.make_archives(folder, classes=2, validation=0)
+    folder.chmod(0o555)
+    (folder / TRAIN).chmod(0o444)
+    for config in ("default", "in_place"):
+        loaded = imagenet2012.load(folder, config, split="train", **cache)
+        assert sorted(contents(loaded)) == wanted(expected["train"])
+    folder.chmod(0o755)
