@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
-from imagenet2012_tools import sheet
 
 import imagenet2012
+from imagenet2012_tools import sheet
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "dummy" / "default" / imagenet2012.VERSION / "dummy_data.zip"
@@ -50,7 +50,8 @@ def main() -> None:
             words = label.int2str(row["label"]) if row["label"] >= 0 else "not public"
             print(f"{row['file_name']}  {row['image'].size}  {row['label']:>3}  {words}")
         target = ROOT / "contact_sheet.png"
-        sheet.draw(dataset.shuffle(seed=0).select(range(min(32, len(dataset))))).save(target)
+        some = dataset.shuffle(seed=0).select(range(min(32, len(dataset))))
+        sheet.draw(some, label.names).save(target)
         print(f"\nA contact sheet of {split} images: {target.relative_to(ROOT)}")
 
 

@@ -1,0 +1,1 @@
+"""What only the installed product needs: the command line, checks, pictures, exports."""

@@ -1,0 +1,3 @@
+from imagenet2012_tools.cli import main
+
+main()
