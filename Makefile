@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?=
 
-.PHONY: help demo test lint tables dummy clean
+.PHONY: help demo test lint fuzz bench tables dummy clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,12 @@ lint: $(VENV)/.installed  ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+fuzz: $(VENV)/.installed  ## try 100,000 damaged archives (about 5 minutes)
+	$(BIN)/python fuzz/fuzz_archives.py 100000
+
+bench: $(VENV)/.installed  ## measure side by side; makes its own archives (8 GB, in memory if it can)
+	$(BIN)/python benchmarks/targets.py
 
 tables: $(VENV)/.installed  ## make labels/ again from PyPI packages, and dataset_infos.json from the builder
 	$(BIN)/python labels/make_labels.py

@@ -765,11 +765,14 @@ class NamedImage(datasets.Image):
 
     def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PIL.Image.Image:
         """Decode as `datasets.Image` does."""
+        path = value["path"]
+        if value["bytes"] is None and path.startswith("imagenet2012://"):
+            # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
+            value = {"path": path, "bytes": Imagenet2012FileSystem().cat_file(path)}
         try:
             return super().decode_example(value, token_per_repo_id=token_per_repo_id)
         except Exception as error:
-            if not isinstance(error, ArchiveError):  # which names the image already
-                error.args = (f"{value['path']}: {error}",)
+            error.args = (f"{path}: {error}",)
             raise
 
     def __eq__(self, other: object) -> bool:

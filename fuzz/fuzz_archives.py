@@ -73,9 +73,8 @@ def main() -> None:
             verdicts += some[1]
             failures += some[2]
             print(*some[2], sep="\n", end="\n" if some[2] else "", flush=True)
-    print(
-        f"{sum(kinds.values()):,} archives in {time.time() - start:,.0f} s, {len(failures)} failures"
-    )
+    seconds = f"{time.time() - start:,.0f} s"
+    print(f"{sum(kinds.values()):,} archives in {seconds}, {len(failures)} failures")
     for title, counts in (("damage", kinds), ("verdicts of readings", verdicts)):
         print(f"{title}: " + ", ".join(f"{name} {n:,}" for name, n in counts.most_common()))
     raise SystemExit(1 if failures else 0)
