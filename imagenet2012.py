@@ -765,14 +765,15 @@ class NamedImage(datasets.Image):
 
     def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PIL.Image.Image:
         """Decode as `datasets.Image` does."""
-        path = value["path"]
-        if value["bytes"] is None and path.startswith("imagenet2012://"):
+        path = value["path"] if isinstance(value, dict) else None
+        if path and path.startswith("imagenet2012://") and value["bytes"] is None:
             # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
             value = {"path": path, "bytes": Imagenet2012FileSystem().cat_file(path)}
         try:
             return super().decode_example(value, token_per_repo_id=token_per_repo_id)
         except Exception as error:
-            error.args = (f"{path}: {error}",)
+            if path:
+                error.args = (f"{path}: {error}",)
             raise
 
     def __eq__(self, other: object) -> bool:

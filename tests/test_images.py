@@ -111,3 +111,16 @@ def test_the_features_are_stored_as_plain_ones(tmp_path: Path) -> None:
     assert again.features == loaded.features
     assert repr(again.features["image"]) == repr(loaded.features["image"])
     assert datasets.concatenate_datasets([again, loaded]).num_rows == 2
+
+
+def test_what_is_decoded_already_stays(tmp_path: Path) -> None:
+    """As a function of `map` or `with_transform` may give back."""
+    loaded = load_images(tmp_path, [fakes.jpeg(1)])
+    image = loaded[0]["image"]
+    feature = loaded.features["image"]
+    assert feature.encode_example(image)["bytes"]
+    assert feature.encode_example(b"bytes") == {"path": None, "bytes": b"bytes"}
+    stored = {"path": None, "bytes": fakes.jpeg(1)}
+    assert feature.decode_example(stored).mode == "RGB"
+    mapped = loaded.map(lambda row: {"image": row["image"].rotate(90)})
+    assert mapped[0]["image"].mode == "RGB"
