@@ -758,11 +758,6 @@ class NamedImage(datasets.Image):
     It is stored as `datasets.Image`, so a dataset that is read back elsewhere has that instead.
     """
 
-    def encode_example(self, value: Any) -> Any:
-        """Encode as `datasets.Image` does, but never drop bytes where their path is a file."""
-        stored = isinstance(value, dict) and value.keys() == {"path", "bytes"}
-        return value if stored else super().encode_example(value)
-
     def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PIL.Image.Image:
         """Decode as `datasets.Image` does."""
         path = value["path"] if isinstance(value, dict) else None
@@ -785,6 +780,30 @@ class NamedImage(datasets.Image):
     def __repr__(self) -> str:
         """Look like the `datasets.Image` that it is stored as."""
         return f"Image(mode={self.mode!r}, decode={self.decode!r})"
+
+
+class StoredImage(dict[str, Any]):
+    """The value of an image column as it will be stored: nothing is left to encode."""
+
+
+class StoredFeatures(datasets.Features):
+    """Features that take this module's own examples as they are.
+
+    To encode one takes `datasets` longer than to read it, and it would drop the bytes of an image
+    whose path is a file in the working directory.
+    """
+
+    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
+        """Encode as `datasets.Features` does."""
+        own = type(example.get("image")) is StoredImage
+        image, label = self.get("image"), self.get("label")
+        if own and isinstance(image, datasets.Image) and isinstance(label, datasets.ClassLabel):
+            return example
+        return super().encode_example(example)
+
+    def __reduce__(self) -> Any:
+        """Stay of this class when copied."""
+        return StoredFeatures, (dict(self),)
 
 
 _quoted = functools.lru_cache(maxsize=8)(functools.partial(quote, safe=""))
@@ -970,7 +989,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
                 f"label_names must be 'words' or 'wnid', not {self.config.label_names!r}; "
                 f"order 'archive' or 'mixed', not {self.config.order!r}"
             )
-        features = datasets.Features(
+        features = StoredFeatures(
             {
                 "file_name": datasets.Value("string"),
                 "image": NamedImage(mode="RGB"),
@@ -995,6 +1014,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         checked = verification_mode != datasets.VerificationMode.NO_CHECKS
         archives = self.config.archives()
         self._verification = verification_mode
+        self._restore_features()
         self._clear_leftovers()
         expected = {s: datasets.SplitInfo(s, 0, SOURCES[s].num_examples) for s in archives}
         self.info.splits = datasets.SplitDict(expected) if checked else None
@@ -1108,20 +1128,20 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
-        self.info.features = self._with_named_image()
+        self._restore_features()
         return super().as_dataset(*args, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
-        self.info.features = self._with_named_image()
+        self._restore_features()
         return super().as_streaming_dataset(*args, **kwargs)
 
-    def _with_named_image(self) -> datasets.Features:
+    def _restore_features(self) -> None:
         # Where a prepared copy is found, `datasets` takes the features that were stored with it.
-        features = self.info.features.copy()
-        if type(features.get("image")) is datasets.Image:
-            features["image"] = NamedImage(features["image"].mode, features["image"].decode)
-        return features
+        features = StoredFeatures(self.info.features)
+        if type(image := features.get("image")) is datasets.Image:
+            features["image"] = NamedImage(image.mode, image.decode)
+        self.info.features = features
 
     def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         try:
@@ -1133,10 +1153,10 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
 
 
 def _copied(archive: Archive, split: str, member: Member) -> dict[str, Any]:
-    # `datasets` drops the bytes where the path is a file. This cannot be one: where its first part
-    # exists, it is the archive.
+    # No file can have this path, which would make `datasets` drop the bytes if it encodes the
+    # example again: where its first part exists, it is the archive.
     path = f"{SOURCES[split].file_names[0]}/{member.name}"
-    return {"path": path, "bytes": _read_image(archive, member)}
+    return StoredImage(path=path, bytes=_read_image(archive, member))
 
 
 def _in_place(archive: Archive, member: Member) -> dict[str, Any]:
@@ -1146,7 +1166,7 @@ def _in_place(archive: Archive, member: Member) -> dict[str, Any]:
             problem = f"{member.name!r} has a name or size that only extension headers hold."
             advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
             raise _error(archive.path, problem, member.start, advice)
-    return {"path": Imagenet2012FileSystem.url(archive.path, member), "bytes": None}
+    return StoredImage(path=Imagenet2012FileSystem.url(archive.path, member), bytes=None)
 
 
 Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2

@@ -372,7 +372,7 @@ def test_any_damage(path: Path, seed: int, stretches: int) -> None:
 
 
 # Seeds that the long run (`make fuzz`) has found, each of a fault that is mended.
-FOUND: list[tuple[int, int]] = []
+FOUND: list[tuple[int, int]] = [(8_388_608, 1)]  # the judge was: tarfile stops at a garbled date
 
 
 @pytest.mark.parametrize(("seed", "stretches"), FOUND)
