@@ -1,6 +1,7 @@
 """Use the installed package as a stranger would: ``python wheel.py REPOSITORY``."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -34,4 +35,20 @@ for config in ("default", "in_place"):
         "test": 20,
     }
     assert loaded["train"][0]["image"].mode == "RGB"
+
+# The entry points: URLs in a process that does not import the package, and the command, twice.
+stored = loaded["train"].cast_column("image", datasets.Image(decode=False))
+code = "import fsspec, sys; print(len(fsspec.open(sys.argv[1]).open().read()) > 0)"
+url = stored[0]["image"]["path"]
+for command in (
+    [sys.executable, "-c", code, url],
+    [
+        str(Path(sys.executable).parent / "imagenet2012"),
+        "check",
+        options["data_dir"],
+        "--no-checks",
+    ],
+    [sys.executable, "-m", "imagenet2012", "check", options["data_dir"], "--no-checks"],
+):
+    subprocess.run(command, check=True)
 print(f"imagenet2012 {imagenet2012.VERSION} works installed, on datasets {datasets.__version__}")
