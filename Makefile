@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed  ## load the bundled archives, or those in DATA_DIR=..., and draw a contact sheet
-	$(BIN)/python demo/demo.py $(DATA_DIR)
+	$(BIN)/python demo/demo.py "$(DATA_DIR)"
 
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest

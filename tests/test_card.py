@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import fakes
 import pytest
 from conftest import ROOT
 from huggingface_hub import DatasetCard
+from PIL import Image
 
 import imagenet2012
 
@@ -71,6 +74,16 @@ def _has_torch() -> bool:
     from importlib.util import find_spec
 
     return find_spec("torch") is not None
+
+
+def test_the_demo_prints_what_the_card_shows(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "demo" / "demo.py"), ""]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert shown in done.stdout
+    with Image.open(ROOT / "contact_sheet.png") as sheet:
+        assert sheet.size > (1000, 500)
 
 
 def test_front_matter() -> None:
