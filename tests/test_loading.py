@@ -402,3 +402,12 @@ def test_test_archive_under_its_other_name(
     loaded = imagenet2012.load(tmp_path, **cache)
     assert list(loaded) == ["test"]
     assert set(loaded["test"]["label"]) == {-1}
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+def test_data_loader_of_many_workers(order: str, archives: Archives) -> None:
+    data = pytest.importorskip("torch.utils.data")
+    stream = imagenet2012.load(archives.folder, split="train", streaming=True, order=order)
+    loader = data.DataLoader(stream.select_columns("file_name"), batch_size=4, num_workers=8)
+    names = [name for batch in loader for name in batch["file_name"]]
+    assert sorted(names) == sorted(archives.expected["train"])
