@@ -102,8 +102,15 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
     for split in (s for s in wanted if s in archives):
         size = os.path.getsize(archives[split])
         with bar(size * (1 + deep), "B", split) as progress:
-            options = {"strict": not no_checks, "deep": deep, "progress": progress.update}
-            reports.append(checks.check(split, archives[split], **options))
+            reports.append(
+                checks.check(
+                    split,
+                    archives[split],
+                    strict=not no_checks,
+                    deep=deep,
+                    progress=progress.update,
+                )
+            )
     missing = [split for split in wanted if split not in archives]
     well = not missing and not any(report.problems for report in reports)
     if as_json:
