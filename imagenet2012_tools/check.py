@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import imagenet2012
 from imagenet2012 import ArchiveError
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 @dataclasses.dataclass
