@@ -141,8 +141,12 @@ def with_segment(data: bytes, payload: bytes) -> bytes:
 
 
 def bad_xmp(seed: int, name: str = "") -> bytes:
-    """Return a JPEG whose XMP is not XML and which has an orientation, as n04532106_1553.JPEG."""
-    return with_segment(rotated(seed, name), b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta <<< &")
+    """Return a JPEG whose XMP is neither XML nor UTF-8, as n04532106_1553.JPEG.
+
+    It has no EXIF orientation: only then does Pillow look for one in the XMP, where 11.2.1 fails
+    (https://github.com/python-pillow/Pillow/issues/8957).
+    """
+    return with_segment(jpeg(seed, name), b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta \xa8 <<< &")
 
 
 def bad_exif(seed: int, name: str = "") -> bytes:
@@ -225,7 +229,8 @@ def make_archives(
     if test:
         members = flat_images("test", test)
         named = [(f"test/{name}", data) for name, data in members]
-        whole = header("test/", 0, b"5") + tar(named)
+        whole = header("test/", 0, b"5") + tar(named, blocking=512)
+        whole += bytes(-len(whole) % 10_240)
         (folder / "ILSVRC2012_img_test_v10102019.tar").write_bytes(whole)
         expected["test"] = {n: Expected(d, -1) for n, d in members}
     return expected
