@@ -863,7 +863,8 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             # header comes second: it is nearly always in a page that the data have brought in.
             data = archive.read(offset + BLOCK, size)
             header = _header(archive.read(offset, BLOCK))
-            fits = header is not None and header[:3] in [(name, kind, size) for kind in REGULAR]
+            named = header is not None and (header.name, header.size) == (name, size)
+            fits = named and header.kind in REGULAR  # type: ignore[union-attr]
         if not fits:
             advice = (
                 "The archive was replaced, cut or damaged since the dataset was made: load it "
