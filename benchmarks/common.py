@@ -1,0 +1,124 @@
+"""What the benchmark scripts share: environments, and runs of scripts that print a JSON line."""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE / "peers"
+PINS: dict[str, tuple[str, ...]] = {
+    "hf": ("datasets==5.2.0", "pillow==13.0.0"),
+    "torch": (
+        "torch==2.14.1",
+        "torchvision==0.29.1",
+        "timm==1.0.31",
+        "webdataset==1.0.2",
+        "litdata==0.2.76",
+        "datasets==5.2.0",
+        "pillow==13.0.0",
+    ),
+    "tf": ("tensorflow-cpu==2.21.0", "tensorflow-datasets==4.9.10", "importlib_resources==7.1.0"),
+    "plot": ("matplotlib==3.11.2",),
+}
+
+TIMEOUT = 1200
+
+Result = dict[str, Any]
+
+
+def environment(name: str, folder: Path) -> Path | None:
+    """Return the Python of an environment, which is made if need be; None if that fails."""
+    path = folder / name
+    python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = path / ".installed"
+    pins = "\n".join(PINS[name])
+    if python.exists() and done.exists() and done.read_text() == pins:
+        return python
+    print(f"making the environment {name}: {', '.join(PINS[name])}", flush=True)
+    venv.create(path, with_pip=True, clear=True)
+    command = [python, "-m", "pip", "install", "--quiet", *PINS[name]]
+    if subprocess.run(command, check=False).returncode:
+        print(f"  the environment {name} cannot be made here: its peers are left out")
+        return None
+    done.write_text(pins)
+    return python
+
+
+def run(
+    python: Path, script: str, measure: str, archives: Path, work: Path, *args: object
+) -> Result:
+    """Run a script of ``peers/`` and return what it reports, or ``{"error": ...}``."""
+    command = [python, PEERS / f"{script}.py", measure, "--archives", archives, "--work", work]
+    # What the libraries keep goes where the measured data are, never into the user's home.
+    folders = {"HF_HOME": work / "hf", "DATA_OPTIMIZER_CACHE_FOLDER": work / "litdata"}
+    quiet = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    env = os.environ | {name: str(path) for name, path in folders.items()} | quiet
+    try:
+        done = subprocess.run(
+            [str(part) for part in (*command, *args)],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"took more than {TIMEOUT} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"error": (done.stderr.strip().splitlines() or ["nothing printed"])[-1]}
+    return dict(json.loads(lines[-1]))
+
+
+def make_archives(python: Path, folder: Path, *args: str) -> None:
+    """Make archives, in a process of its own: what it takes would count as its sibling's memory."""
+    print(f"making archives in {folder}", flush=True)
+    command = [python, HERE / "make_archives.py", folder, *args]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def empty(folder: Path) -> Path:
+    """Return `folder`, made anew without content."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def disk_usage(folder: Path) -> int:
+    """Return the bytes that the files below a folder take."""
+    return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_dir())
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def spread(values: list[float]) -> str:
+    """Return the least and the greatest value in a few characters."""
+    return f"{min(values):.3g} to {max(values):.3g}"
+
+
+def machine() -> str:
+    """Say in one line what the figures were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return (
+        f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GiB of memory, {platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    )
+
+
+def fail(message: str) -> None:
+    sys.exit(f"{Path(sys.argv[0]).name}: {message}")

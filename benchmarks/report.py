@@ -1,0 +1,232 @@
+"""The tables of results.md."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+from common import median
+
+Found = dict[str, Any]
+Cell = Callable[[str], str]
+
+NOTES = """\
+What a `-` means:
+
+- TensorFlow Datasets: TFRecord files have no access by number, and it has no torch `DataLoader`. It
+  is left out of the member counts, as it would take longer than all the rest.
+- webdataset reads shards in sequence only, and so does this loader, streaming; its figures are in
+  the archive's order.
+- datasets `webdataset` cannot read tars within a tar: it gets the validation archive only, and
+  knows no labels. Its ratios are to this loader's copy of that archive.
+- timm's reader indexes one archive: train. Its ratios are to this loader, in place, train only.
+- torchvision, datasets `imagefolder`: left out of the member counts, which would be 1.3 million
+  files. They shuffle by number, as this loader in place does.
+- the limits prepare nothing: `cp` writes another copy, `cat` only reads.
+
+Peers that read by number shuffle perfectly: the classes in a batch of 256 are then about 226 of
+1000. TensorFlow Datasets is counted on the archives of the first table, all others on the archives
+with the full number of members, where a class has 1,281 images in a row.
+"""
+
+
+def values(found: Found, key: str, name: str) -> list[float]:
+    """Return a figure of every round that measured it."""
+    return [one[name] for one in found["results"].get(key, []) if name in one]
+
+
+def reference(key: str, copy: bool) -> str | None:
+    """Return the row of this loader with which a peer is compared."""
+    if key in ("hf_webdataset", "copy_val"):
+        return "copy_val" if copy else None
+    if key in ("timm", "in_place_train"):
+        return None if copy else "in_place_train"
+    return "copy" if copy else "in_place"
+
+
+def ratio(found: Found, key: str, copy: bool) -> str:
+    """Return how many times as long a row's preparation takes as this loader's, as text."""
+    mine, theirs = (
+        values(found, key, "seconds"),
+        values(found, reference(key, copy) or "", "seconds"),
+    )
+    if not mine or not theirs or key == "stream":
+        return "-"
+    return f"{median(mine) / median(theirs):.2f}"
+
+
+def number(value: float) -> str:
+    """Return a figure with about three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def with_spread(figures: list[float], factor: float = 1, invert: bool = False) -> str:
+    """Return the median, with the least and the greatest value."""
+    if not figures:
+        return "-"
+    scaled = sorted(factor / figure if invert else factor * figure for figure in figures)
+    spread = f" ({number(scaled[0])} to {number(scaled[-1])})" if len(scaled) > 1 else ""
+    return number(median(scaled)) + spread
+
+
+def table(rows: Iterable[str], titles: dict[str, str], cells: dict[str, Cell]) -> str:
+    """Return a Markdown table; rows without any figure are left out."""
+    lines = [f"| | {' | '.join(cells)} |", f"|---|{'---:|' * len(cells)}"]
+    for key in rows:
+        texts = [cell(key) for cell in cells.values()]
+        if any(text != "-" for text in texts):
+            lines.append(f"| {titles[key]} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def preparation(found: Found) -> str:
+    def seconds(key: str) -> list[float]:
+        return values(found, key, "seconds")
+
+    def size(key: str, name: str) -> str:
+        figures = values(found, key, name)
+        return f"{max(figures) / 1e6:,.0f}" if figures else "-"
+
+    def disk(key: str) -> str:
+        return size(key, "disk") if seconds(key) else "-"
+
+    def first(key: str) -> str:
+        return with_spread(values(found, key, "first_batch"))
+
+    cells: dict[str, Cell] = {
+        "prepared, s": lambda key: "none" if key == "stream" else with_spread(seconds(key)),
+        "/ in place": lambda key: ratio(found, key, copy=False),
+        "/ copy": lambda key: ratio(found, key, copy=True),
+        "to the first batch, s": first,
+        "more disk, MB": disk,
+        "peak memory, MB": lambda key: size(key, "peak") if seconds(key) else "-",
+    }
+    return table(found["titles"], found["titles"], cells)
+
+
+def reading(found: Found) -> str:
+    best = {
+        name: min(
+            (
+                median(v)
+                for key in ("copy", "in_place", "stream")
+                if (v := values(found, key, name))
+            ),
+            default=0.0,
+        )
+        for name in ("sequential", "sequential_decoded", "random", "random_decoded", "dataloader")
+    }
+
+    def rate(name: str) -> Cell:
+        def cell(key: str) -> str:
+            figures = values(found, key, name)
+            if not figures or not best[name]:
+                return "-"
+            spread = with_spread(figures, invert=True)
+            return f"{spread}, x{best[name] / median(figures):.2f}"
+
+        return cell
+
+    def micro(name: str) -> Cell:
+        def cell(key: str) -> str:
+            figures = values(found, key, name)
+            if not figures or not best[name]:
+                return "-"
+            return f"{with_spread(figures, 1e6)}, x{median(figures) / best[name]:.2f}"
+
+        return cell
+
+    cells = {
+        "in sequence, undecoded, images/s": rate("sequential"),
+        "in sequence, decoded, images/s": rate("sequential_decoded"),
+        "at random, µs": micro("random"),
+        "at random, decoded, µs": micro("random_decoded"),
+        "DataLoader, images/s": rate("dataloader"),
+    }
+    return table(found["titles"], found["titles"], cells)
+
+
+def growth(found: Found) -> str:
+    def figure(key: str, part: str, name: str) -> float | None:
+        return found["growth"].get(key, {}).get(part, {}).get(name)
+
+    def seconds(part: str) -> Cell:
+        def cell(key: str) -> str:
+            value = figure(key, part, "seconds")
+            return "-" if value is None else f"{value:.1f}"
+
+        return cell
+
+    def times(key: str) -> str:
+        small, large = figure(key, "eighth", "seconds"), figure(key, "full", "seconds")
+        return f"{large / small:.1f}" if small and large else "-"
+
+    def memory(key: str) -> str:
+        value = figure(key, "full", "peak") if figure(key, "full", "seconds") else None
+        return f"{value / 1e6:,.0f}" if value else "-"
+
+    def disk(key: str) -> str:
+        value = figure(key, "full", "disk") if figure(key, "full", "seconds") else None
+        return f"{value / 1e6:,.0f}" if value else "-"
+
+    def distinct(key: str) -> str:
+        value = figure(key, "full", "distinct")
+        rounds = values(found, key, "distinct")
+        value = median(rounds) if value is None and rounds else value
+        return "-" if value is None else f"{value:.0f}"
+
+    cells = {
+        "1/8 of the members, s": seconds("eighth"),
+        "all, s": seconds("full"),
+        "times": times,
+        "peak memory, MB": memory,
+        "more disk, MB": disk,
+        "classes in a batch of 256": distinct,
+    }
+    return table(found["titles"], found["titles"], cells)
+
+
+def failures(found: Found) -> str:
+    """Say what failed, and why, in the words of the peer."""
+    seen: dict[str, None] = {}
+    for key, title in found["titles"].items():
+        rounds = found["results"][key] + list(found["growth"][key].values())
+        for one in rounds:
+            if "error" in one:
+                seen[f"- {title}: {one['error'][:200]}"] = None
+    return "\nFailed here:\n\n" + "\n".join(seen) + "\n" if seen else ""
+
+
+def tables(found: Found) -> str:
+    """Return the whole of results.md."""
+    pins = "\n".join(f"- {name}: {', '.join(pins)}" for name, pins in found["pins"].items())
+    return f"""\
+# This loader and its peers, side by side
+
+Made by `make bench` on {found["machine"]}.
+
+Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in memory-backed storage
+where there is some. {found["repeat"]} rounds, in each of which every row ran in turn; figures are
+medians, with the least and the greatest value. The machine was not idle: differences of less than
+a third mean nothing.
+
+## From the archives to a dataset
+
+{preparation(found)}
+Ratios are to this loader in one process: in place, and copying into Arrow. More than 1 is slower.
+
+## Reading it
+
+Images per second (more is better), microseconds for one image (less is better). After `x`, how many
+times as fast, or as long, as the best of this loader's rows that copy, stay in place or stream.
+
+{reading(found)}
+## Growth with the number of members, and shuffling
+
+1,281,167 training and 50,000 validation images of about 1 KB, and an eighth of them; one run each.
+
+{growth(found)}
+{NOTES}{failures(found)}
+## Versions
+
+{pins}
+"""
