@@ -162,7 +162,7 @@ def _mode(task: tuple[datasets.Dataset, int]) -> str:
 def test_data_loader(context: str, train: datasets.Dataset) -> None:
     data = pytest.importorskip("torch.utils.data")
     loader = data.DataLoader(
-        train, batch_size=7, num_workers=2, multiprocessing_context=context, collate_fn=_names
+        train, batch_size=7, num_workers=8, multiprocessing_context=context, collate_fn=_names
     )
     assert [name for batch in loader for name in batch] == train["file_name"][:]
 
