@@ -3,13 +3,17 @@
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 import imagenet2012
 from imagenet2012 import ArchiveError
 
 Progress = Callable[[int], object]
+# Images in a class of the original archives, fewest and most. Of the test split nothing is known.
+IN_A_CLASS = {"train": (732, 1300), "validation": (50, 50)}
 
 
 @dataclasses.dataclass
@@ -21,8 +25,12 @@ class Report:
     split, path : str
     size, official_size : int or None
         Bytes; the official size of the test archive is not known.
-    classes, images, official_images : int
-        Class tars (of the training archive only) and images whose headers are sound.
+    class_tars : int
+        Of the training archive only.
+    images, official_images : int
+        Those whose headers are sound.
+    in_class : dict of str to int
+        How many images each wnid has.
     sha256 : str or None
         If it was asked for.
     problems : list of str
@@ -33,20 +41,16 @@ class Report:
     path: str
     size: int
     official_size: int | None
-    classes: int = 0
+    class_tars: int = 0
     images: int = 0
     official_images: int = 0
+    in_class: dict[str, int] = dataclasses.field(default_factory=dict)
     sha256: str | None = None
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
 def check(
-    split: str,
-    path: str,
-    *,
-    strict: bool = True,
-    deep: bool = False,
-    progress: Progress | None = None,
+    split: str, path: str, *, strict: bool = True, progress: Progress = lambda _: None
 ) -> Report:
     """Check an archive; nothing is written, and a fault does not end the search for others.
 
@@ -57,9 +61,7 @@ def check(
         The archive.
     strict : bool
         Hold sizes and counts to the official ones, which subsets have not.
-    deep : bool
-        Hash the archive too.
-    progress : callable, optional
+    progress : callable
         Told of bytes that have been passed over.
 
     Returns
@@ -71,83 +73,139 @@ def check(
     report.official_images = source.num_examples
     try:
         imagenet2012._check_kind(split, path)
-        seen = _count(report, imagenet2012._open(path), progress or (lambda _: None))
     except ArchiveError as error:
         report.problems.append(_first_line(error))
         return report
-    report.images = len(seen)
+    numbers = _count(report, imagenet2012._open(path), progress)
     if strict:
-        report.problems += _differences(report, seen)
-    if deep:
-        _hash(report, source.sha256 if strict else None, progress or (lambda _: None))
+        report.problems += _differences(report, numbers)
     return report
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
-def _count(report: Report, archive: imagenet2012.Archive, progress: Progress) -> set[str]:
-    """Return the names of all images whose headers are sound, and note the others' faults."""
-    archive.advise("RANDOM")  # headers only: without it the kernel would read all the images too
-    seen: set[str] = set()
-    parts: list[tuple[imagenet2012.Tar, int, int]]
-    if report.split == "train":
-        tars = imagenet2012._class_tars(archive, imagenet2012.WNIDS)
-        report.classes = len(tars)
-        parts = [(tar, 0, 1) for tar in tars]
-    else:
-        whole, count = imagenet2012.Tar(0, archive.size), imagenet2012.NUM_STRETCHES
-        parts = [(whole, stretch, count) for stretch in range(count)]
-    for tar, stretch, stretches in parts:
-        try:
-            for name in _names(report, archive, tar, stretch, stretches):
-                if name in seen:
-                    report.problems.append(f"{name} stands twice")
-                seen.add(name)
-        except ArchiveError as error:
-            report.problems.append(_first_line(error))
-        progress((tar.end - tar.start) // stretches)
-    return seen
-
-
-def _names(
-    report: Report,
-    archive: imagenet2012.Archive,
-    tar: imagenet2012.Tar,
-    stretch: int,
-    stretches: int,
-) -> Iterator[str]:
-    pattern = imagenet2012.SOURCES[report.split].image
-    for member in imagenet2012._members(archive, tar, pattern, stretch, stretches):
-        if not member.name.startswith(tar.wnid):
-            report.problems.append(f"{member.name} stands in the class tar of {tar.wnid}")
-        yield member.name
-
-
-def _differences(report: Report, seen: set[str]) -> list[str]:
-    """Say how an archive differs from the original in size and number of images."""
-    problems = []
-    if report.official_size not in (None, report.size):
-        problems.append(f"{report.size:,} bytes instead of {report.official_size:,}")
-    if report.split == "train" and report.classes != imagenet2012.NUM_CLASSES:
-        problems.append(f"{report.classes:,} class tars instead of {imagenet2012.NUM_CLASSES:,}")
-    if len(seen) != report.official_images:
-        problems.append(f"{len(seen):,} images instead of {report.official_images:,}")
-    if report.split != "train" and len(seen) < report.official_images:
-        numbers = {int(name[-13:-5]) for name in seen}
-        missing = sorted(set(range(1, report.official_images + 1)) - numbers)
-        shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-        problems.append(f"missing are the images of number {shown}")
-    return problems
-
-
-def _hash(report: Report, expected: str | None, progress: Progress) -> None:
+def hash_archive(
+    report: Report, *, strict: bool = True, progress: Progress = lambda _: None
+) -> None:
+    """Add the SHA-256 of the archive to its report, and hold it to the official one if `strict`."""
     digest = hashlib.sha256()
     with open(report.path, "rb", buffering=0) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
             progress(len(chunk))
     report.sha256 = digest.hexdigest()
-    if expected not in (None, report.sha256):
-        report.problems.append(f"SHA-256 {report.sha256} instead of {expected}")
+    expected = imagenet2012.SOURCES[report.split].sha256
+    if strict and expected not in (None, report.sha256):
+        report.problems.append(f"its SHA-256 is not that of the original, {expected}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _count(report: Report, archive: imagenet2012.Archive, progress: Progress) -> set[int]:
+    """Count the images whose headers are sound and note all faults; return the images' numbers.
+
+    Of training images, whose numbers mean nothing, none are returned.
+    """
+    archive.advise("RANDOM")  # headers only: without it the kernel would read all the images too
+    numbers: set[int] = set()
+    counts: Counter[str] = Counter()
+    for tar, stretch, stretches in _parts(report, archive):
+        names: set[str] = set()
+        try:
+            for member in imagenet2012._members(
+                archive, tar, imagenet2012.SOURCES[report.split].image, stretch, stretches
+            ):
+                number = 0 if report.split == "train" else int(member.name[-13:-5])
+                if problem := _misplaced(report, tar, member.name, number, names, numbers):
+                    report.problems.append(problem)
+                    continue
+                names.add(member.name)
+                if number:
+                    numbers.add(number)
+                report.images += 1
+                counts[_wnid(report.split, tar, number)] += 1
+        except ArchiveError as error:
+            report.problems.append(_first_line(error))
+        progress((tar.end - tar.start) // stretches)
+    report.in_class = {wnid: count for wnid, count in sorted(counts.items()) if wnid}
+    return numbers
+
+
+def _parts(
+    report: Report, archive: imagenet2012.Archive
+) -> Iterator[tuple[imagenet2012.Tar, int, int]]:
+    """Yield what can be read by itself: class tars, or stretches of a flat archive."""
+    if report.split != "train":
+        stretches = imagenet2012.NUM_STRETCHES
+        for stretch in range(stretches):
+            yield imagenet2012.Tar(0, archive.size), stretch, stretches
+        return
+    try:
+        tars = imagenet2012._class_tars(archive, imagenet2012.WNIDS)
+    except ArchiveError as error:
+        report.problems.append(_first_line(error))
+        tars = tuple(_whole_class_tars(archive))
+    report.class_tars = len(tars)
+    for tar in tars:
+        yield tar, 0, 1
+
+
+def _whole_class_tars(archive: imagenet2012.Archive) -> Iterator[imagenet2012.Tar]:
+    """Yield the class tars before the first fault, as those of a download that was cut off."""
+    try:
+        whole = imagenet2012.Tar(0, archive.size)
+        for member in imagenet2012._members(archive, whole, imagenet2012.CLASS_TAR):
+            wnid = member.name.removesuffix(".tar")
+            yield imagenet2012.Tar(member.data, member.data + member.size, wnid)
+    except ArchiveError:
+        return
+
+
+def _misplaced(
+    report: Report,
+    tar: imagenet2012.Tar,
+    name: str,
+    number: int,
+    names: set[str],
+    numbers: set[int],
+) -> str:
+    """Say what is wrong with an image's name where it stands, or return the empty string."""
+    if not name.startswith(tar.wnid):
+        return f"{name} stands in the class tar of {tar.wnid}"
+    if name in names or number in numbers:
+        return f"{name} stands twice"
+    if report.split != "train" and not 1 <= number <= report.official_images:
+        return f"{name} has a number that no image of the {report.split} split has"
+    return ""
+
+
+def _wnid(split: str, tar: imagenet2012.Tar, number: int) -> str:
+    if split == "validation":
+        return imagenet2012.WNIDS[imagenet2012._labels().validation[number - 1]]
+    return tar.wnid
+
+
+def _differences(report: Report, numbers: set[int]) -> list[str]:
+    """Say how an archive differs from the original in size and number of images."""
+    problems = []
+    if report.official_size not in (None, report.size):
+        problems.append(f"{report.size:,} bytes instead of {report.official_size:,}")
+    if report.split == "train" and report.class_tars != imagenet2012.NUM_CLASSES:
+        problems.append(f"{report.class_tars:,} class tars instead of {imagenet2012.NUM_CLASSES:,}")
+    if report.images != report.official_images:
+        problems.append(f"{report.images:,} images instead of {report.official_images:,}")
+    if report.split in IN_A_CLASS:
+        fewest, most = IN_A_CLASS[report.split]
+        counts = {wnid: report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS}
+        odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
+        if odd:
+            usual = f"{fewest} to {most:,}" if fewest < most else f"{fewest}"
+            problems.append(f"{len(odd):,} classes have not {usual} images: {_some(odd)}")
+    if report.split != "train" and len(numbers) < report.official_images:
+        missing = sorted(set(range(1, report.official_images + 1)) - numbers)
+        problems.append(f"{len(missing):,} images are missing, of number {_some(missing)}")
+    return problems
+
+
+def _some(things: list[Any]) -> str:
+    return ", ".join(map(str, things[:4])) + (", …" if len(things) > 4 else "")

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import os
+import shutil
 import sys
+import textwrap
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 from typing import NoReturn
@@ -11,15 +14,23 @@ from typing import NoReturn
 import click
 import datasets
 import numpy as np
+from datasets.utils.py_utils import convert_file_size_to_int
 from tqdm import tqdm
 
 import imagenet2012
+from imagenet2012_tools import card
 from imagenet2012_tools import check as checks
 from imagenet2012_tools import export as exports
+from imagenet2012_tools import hub
 from imagenet2012_tools import sheet
 
 SPLITS = tuple(imagenet2012.SOURCES)
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# What the loader's errors advise, in the words of the command.
+ADVICE = {
+    'pass verification_mode="no_checks"': "pass --no-checks",
+    "(verification_mode='all_checks')": "(imagenet2012 check --deep)",
+}
 
 folder_argument = click.argument("folder", metavar="DIR", type=click.Path())
 split_option = click.option(
@@ -36,6 +47,30 @@ no_checks_option = click.option(
 )
 
 
+class FilePath(click.Path):
+    """A path whose ``~`` is the home folder; in ``--output=~/a`` the shell leaves it."""
+
+    def convert(self, value: Any, *args: Any) -> Any:
+        """Return a `Path`."""
+        return Path(os.fsdecode(super().convert(value, *args))).expanduser()
+
+
+class FileSize(click.ParamType):
+    """A number of bytes such as 500MB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, *args: Any) -> int:
+        """Return the number."""
+        try:
+            number = convert_file_size_to_int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is not a size such as 500MB or 1GB.", *args)
+        return number
+
+
 class Group(click.Group):
     """Commands whose errors are a paragraph."""
 
@@ -43,14 +78,41 @@ class Group(click.Group):
         """Run the command; what may be wrong with archives, disks and options is no traceback."""
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        except BrokenProcessPool:
+            fail("A worker process was killed, perhaps for want of memory: try a lower --num-proc.")
+        except OSError as error:
+            named = error.strerror and error.filename
+            fail(f"{error.filename}: {error.strerror}." if named else str(error))
+        except (ValueError, hub.HubError, datasets.exceptions.DatasetsError) as error:
             fail(str(error))
 
 
 def fail(message: str) -> NoReturn:
     """End with a message on standard error and status 1."""
-    click.echo(f"Error: {message}", err=True)
+    for words, advice in ADVICE.items():
+        message = message.replace(words, advice)
+    click.echo(folded(f"Error: {message}"), err=True)
     sys.exit(1)
+
+
+def folded(text: str, indent: int = 0) -> str:
+    """Break lines between words on a terminal; elsewhere leave them whole, to be searched."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = []
+    for line in text.splitlines():
+        margin = " " * (indent or len(line) - len(line.lstrip()))
+        lines.append(
+            textwrap.fill(
+                line,
+                width,
+                subsequent_indent=margin,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    return "\n".join(lines)
 
 
 def bar(total: int, unit: str, title: str) -> tqdm:
@@ -78,7 +140,7 @@ def main() -> None:
 # ------------------------------------------------------------------------- check
 
 
-@main.command()
+@main.command(short_help="Check the archives: sizes, structure, every header.")
 @folder_argument
 @split_option
 @no_checks_option
@@ -94,63 +156,105 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
     Examples:
       imagenet2012 check ~/imagenet
       imagenet2012 check ~/imagenet --split validation --deep
-      imagenet2012 check ~/imagenet --json | jq .problems
+      imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
-    archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
-    wanted = splits or tuple(s for s in SPLITS if s != "test" or s in archives)
-    reports = []
+    archives, error = find_archives(folder)
+    if error and not as_json:
+        raise error
+    wanted = tuple(dict.fromkeys(splits)) or tuple(
+        s for s in SPLITS if s != "test" or s in archives
+    )
+    missing = [split for split in wanted if split not in archives]
+    strict, reports = not no_checks, []
     for split in (s for s in wanted if s in archives):
         size = os.path.getsize(archives[split])
-        with bar(size * (1 + deep), "B", split) as progress:
+        with bar(size, "B", f"{split}, headers") as progress:
             reports.append(
-                checks.check(
-                    split,
-                    archives[split],
-                    strict=not no_checks,
-                    deep=deep,
-                    progress=progress.update,
-                )
+                checks.check(split, archives[split], strict=strict, progress=progress.update)
             )
-    missing = [split for split in wanted if split not in archives]
+        if deep:
+            with bar(size, "B", f"{split}, SHA-256") as progress:
+                checks.hash_archive(reports[-1], strict=strict, progress=progress.update)
     well = not missing and not any(report.problems for report in reports)
     if as_json:
         found = [dataclasses.asdict(report) for report in reports]
-        click.echo(json.dumps({"well": well, "missing": missing, "archives": found}, indent=2))
+        told = {"well": well, "missing": missing, "error": error and str(error), "archives": found}
+        click.echo(json.dumps(told, indent=2))
     else:
-        print_reports(reports, missing)
+        print_reports(reports, missing, strict)
     sys.exit(not well)
 
 
-def print_reports(reports: list[checks.Report], missing: list[str]) -> None:
-    """Print a table of the archives, then what is wrong."""
-    line = "{:<11}{:>17}{:>9}{:>12}  {}"
-    click.echo(line.format("split", "bytes", "classes", "images", ""))
+def find_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
+    """Return the path of each split's archive, and if there is none, the error that says so."""
+    try:
+        return imagenet2012._find_archives(imagenet2012._absolute(folder), None), None
+    except datasets.exceptions.ManualDownloadError as error:
+        return {}, error
+
+
+def print_reports(reports: list[checks.Report], missing: list[str], strict: bool) -> None:
+    """Print a table for each archive, what is wrong with it, and the verdict."""
     for report in reports:
-        classes = f"{report.classes:,}" if report.split == "train" else ""
-        count = len(report.problems)
-        state = f"{count} problem{'s' * (count > 1)}" if count else "well"
-        values = (report.split, f"{report.size:,}", classes, f"{report.images:,}", state)
-        click.echo(line.format(*values))
-    for split in missing:
-        click.echo(line.format(split, "", "", "", "missing"))
-    for report in reports:
-        click.echo(f"\n{report.path}" + (f"\nSHA-256 {report.sha256}" if report.sha256 else ""))
+        click.echo(f"{click.style(report.split, bold=True)}  {report.path}")
+        click.echo(f"{'found':>29}{'official':>18}")
+        for name, found, official, well in figures(report):
+            verdict = ("ok" if well else "differs") if strict and official else ""
+            colour = "green" if well else "red"
+            mark = f"  {click.style(verdict, fg=colour)}" if verdict else ""
+            click.echo(f"  {name:<12}{found:>15}{official:>18}{mark}")
+        if report.sha256:
+            click.echo(f"  SHA-256     {report.sha256}")
         for problem in report.problems[:20]:
-            click.echo(f"  - {problem}")
+            click.echo(folded(f"  {click.style('!', fg='red')} {problem}", indent=4))
         if len(report.problems) > 20:
-            click.echo(f"  - and {len(report.problems) - 20:,} more")
+            click.echo(f"  ! and {len(report.problems) - 20:,} more: see --json")
+        click.echo()
+    for split in missing:
+        names = " or ".join(imagenet2012.SOURCES[split].file_names)
+        click.echo(click.style(split, bold=True) + f"  missing: {names}\n")
+    bad = sum(bool(report.problems) for report in reports)
+    if not bad and not missing:
+        click.echo(click.style("All is well.", fg="green"))
+    else:
+        said = [f"{bad} of {len(reports)} archives with problems"] * bool(bad)
+        said += [f"{len(missing)} missing"] * bool(missing)
+        click.echo(click.style(", ".join(said) + ".", fg="red"))
+
+
+def figures(report: checks.Report) -> list[tuple[str, str, str, bool]]:
+    """Return the lines of the table: name, found, official, and whether they agree."""
+    size, images = report.official_size, report.official_images
+    lines = [
+        ("bytes", f"{report.size:,}", f"{size:,}" if size else "", size in (None, report.size)),
+        ("images", f"{report.images:,}", f"{images:,}", report.images == images),
+    ]
+    if report.split == "train":
+        tars, number = report.class_tars, imagenet2012.NUM_CLASSES
+        lines.insert(1, ("class tars", f"{tars:,}", f"{number:,}", tars == number))
+    if report.split in checks.IN_A_CLASS:
+        expected = checks.IN_A_CLASS[report.split]
+        counts = [report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS]
+        well = expected[0] <= min(counts) and max(counts) <= expected[1]
+        lines.append(("in a class", spread(min(counts), max(counts)), spread(*expected), well))
+    return lines
+
+
+def spread(fewest: int, most: int) -> str:
+    """Write a range, or the one number that it is."""
+    return f"{fewest:,} to {most:,}" if fewest < most else f"{fewest:,}"
 
 
 # ------------------------------------------------------------------------- show
 
 
-@main.command()
+@main.command(short_help="Draw a contact sheet of random images.")
 @folder_argument
 @click.option("--split", type=click.Choice(SPLITS), help="Default: validation, if it is there.")
 @click.option("--classes", help="Names, wnids or labels, separated by commas.")
-@click.option("--count", default=32, show_default=True, help="How many images.")
+@click.option("--count", default=32, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--seed", default=0, show_default=True, help="Of the random choice.")
-@click.option("-o", "--output", default="contact_sheet.png", show_default=True, type=click.Path())
+@click.option("-o", "--output", default="contact_sheet.png", show_default=True, type=FilePath())
 @no_checks_option
 def show(
     folder: str,
@@ -158,7 +262,7 @@ def show(
     classes: str | None,
     count: int,
     seed: int,
-    output: str,
+    output: Path,
     no_checks: bool,
 ) -> None:
     """Draw a contact sheet (PNG) of random images in DIR with their names.
@@ -179,8 +283,8 @@ def show(
         if not len(chosen):
             raise ValueError(f"No image of these classes in the {split} split.")
     picked = np.random.default_rng(seed).permutation(chosen)[:count]
-    sheet.draw(dataset.select(picked), names).save(output)
-    click.echo(f"{output}: {len(picked)} {split} images")
+    sheet.draw(dataset.select(picked), names).save(output, "PNG")
+    click.echo(f"{output}: {len(picked)} {split} image{'s' * (len(picked) > 1)}")
 
 
 def find_classes(text: str, names: list[str]) -> list[int]:
@@ -212,28 +316,46 @@ def load(folder: str, split: str, no_checks: bool, num_proc: int | None) -> data
 # ------------------------------------------------------------------------- prepare
 
 
-@main.command()
+@main.command(short_help="Prepare the cache, or a repository for the Hub.")
 @folder_argument
 @split_option
 @no_checks_option
-@click.option("--num-proc", default=CORES, show_default="all cores", help="Processes.")
+@click.option(
+    "--num-proc",
+    default=CORES,
+    show_default="all cores",
+    type=click.IntRange(1),
+    help="Processes.",
+)
 @click.option("--in-place", is_flag=True, help="Index only: leave the images in the archives.")
-@click.option("--output", type=click.Path(), help="Write Parquet shards and a card to this folder.")
+@click.option("--output", type=FilePath(), help="Write Parquet shards and a card to this folder.")
 @click.option("--size", type=click.IntRange(16), help="Resize to this shortest side (pixels).")
-@click.option("--quality", default=90, show_default=True, type=click.IntRange(1, 100))
-@click.option("--shard-size", default="500MB", show_default=True, help="About, with --output.")
+@click.option(
+    "--quality",
+    default=90,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Of the JPEGs that --size makes.",
+)
+@click.option(
+    "--shard-size",
+    default="500MB",
+    show_default=True,
+    type=FileSize(),
+    help="About, with --output.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the shuffle, with --output.")
 @click.option("--push", metavar="REPO_ID", help="Upload the folder of --output to the Hub.")
 @click.option("--public", is_flag=True, help="With --push: not a private repository.")
 def prepare(
-    folder: str, output: str | None, push: str | None, public: bool, **options: Any
+    folder: str, output: Path | None, push: str | None, public: bool, **options: Any
 ) -> None:
     """Prepare DIR in the cache of `datasets`, or as a repository for the Hub.
 
-    Without --output, load_dataset and imagenet2012.load find what was prepared. With --output, the
-    folder gets shuffled Parquet shards that need nothing but `datasets`; started again after an
-    interruption, it goes on. With --size, larger images are resized (upright, RGB, JPEG); smaller
-    ones keep their bytes.
+    Without --output, load_dataset and imagenet2012.load find what was prepared (with --split, only
+    imagenet2012.load does). With --output, the folder gets shuffled Parquet shards that need
+    nothing but `datasets`; started again after an interruption, it verifies what is there and goes
+    on. With --size, larger images are resized (upright, RGB, JPEG); smaller ones keep their bytes.
 
     \b
     Examples:
@@ -241,62 +363,64 @@ def prepare(
       imagenet2012 prepare ~/imagenet --output ~/imagenet-parquet
       imagenet2012 prepare ~/imagenet --output ~/in256 --size 256 --push me/in256
     """
-    if push and not output:
-        raise click.UsageError("--push uploads the folder of --output: give both.")
-    if options["size"] and not output:
-        raise click.UsageError("--size needs --output.")
-    if output:
-        prepare_repository(folder, Path(output), options)
-        click.echo(f'Load it with: datasets.load_dataset("{output}")')
-    else:
-        prepare_cache(folder, options)
+    if not output:
+        if push or options["size"]:
+            raise click.UsageError("--push and --size are about the folder of --output: give it.")
+        return prepare_cache(folder, options)
+    if options["in_place"]:
+        raise click.UsageError("--output writes the images: --in-place does not go with it.")
+    if push:  # before the hours of work
+        notice = (
+            "You answer for who may see these images: ImageNet's terms let nobody pass them on."
+        )
+        click.echo(folded(notice), err=True)
+        hub.get_repository(push, public)
+    prepare_repository(folder, output, push or str(output), options)
+    click.echo(f'Load it with: datasets.load_dataset("{output}")')
     if push:
-        upload(Path(output or ""), push, public)
+        hub.upload(output, push)
+        click.echo(f"Uploaded to the dataset repository {push}.")
 
 
 def prepare_cache(folder: str, options: dict[str, Any]) -> None:
-    """Prepare as a later `imagenet2012.load` of the same archives would."""
-    archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
+    """Prepare as a later `imagenet2012.load` or `load_dataset` of the same archives would."""
     config = "in_place" if options["in_place"] else "default"
-    mode = "no_checks" if options["no_checks"] else "basic_checks"
-    for split in options["splits"] or archives:
-        dataset = imagenet2012.load(
-            folder, config, split=split, num_proc=options["num_proc"], verification_mode=mode
-        )
-        place = Path(dataset.cache_files[0]["filename"]).parent
-        click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
+    preparing = {
+        "num_proc": options["num_proc"],
+        "verification_mode": "no_checks" if options["no_checks"] else "basic_checks",
+    }
+    if options["splits"]:
+        for split in options["splits"]:
+            dataset = imagenet2012.load(folder, config, split=split, **preparing)
+            place = Path(dataset.cache_files[0]["filename"]).parent
+            click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
+        return
+    # All splits at once, in the one place where load_dataset looks for them.
+    builder = imagenet2012.Imagenet2012(config_name=config, data_dir=folder)
+    builder.download_and_prepare(**preparing)
+    for split, info in builder.info.splits.items():
+        click.echo(f"{split}: {info.num_examples:,} images in {builder.cache_dir}")
 
 
-def prepare_repository(folder: str, output: Path, options: dict[str, Any]) -> None:
+def prepare_repository(folder: str, output: Path, name: str, options: dict[str, Any]) -> None:
     """Write all shards, then the card."""
     archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
-    size = datasets.utils.py_utils.convert_file_size_to_int(options["shard_size"])
-    keep = {key: options[key] for key in ("seed", "size", "quality")}
-    infos = []
-    for split in options["splits"] or archives:
+    splits = tuple(dict.fromkeys(options["splits"] or archives))
+    card.check_card(output)
+    keep = {key: options[key] for key in ("seed", "size", "quality", "shard_size")}
+    planned = []
+    for split in splits:
         dataset = load(folder, split, options["no_checks"], options["num_proc"])
-        plan = exports.make_plan(dataset, split, archives[split], size, **keep)
-        with bar(plan.rows, " images", split) as progress:
-            infos.append(
-                exports.export(dataset, plan, output, options["num_proc"], progress.update)
-            )
+        planned.append(
+            (dataset, exports.make_plan(dataset, split, archives[split], output / "data", **keep))
+        )
+    total = sum(plan.rows for _, plan in planned)
+    with bar(total, " images", "writing") as progress:
+        exports.export(planned, output / "data", options["num_proc"], progress.update)
+    for _, plan in planned:
         shards = f"{plan.shards:,} shard{'s' * (plan.shards > 1)}"
-        click.echo(f"{split}: {plan.rows:,} images in {shards}")
-    exports.write_card(output, dataset.features, infos, plan)
-
-
-def upload(output: Path, repo_id: str, public: bool) -> None:
-    """Upload a folder; started again, it goes on where it was."""
-    from huggingface_hub import HfApi
-
-    notice = "You answer for who may see these images: ImageNet's terms let nobody pass them on."
-    click.echo(notice, err=True)
-    api = HfApi()
-    api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
-    # Since huggingface-hub 2, uploading a folder goes on where it was by itself.
-    send = getattr(api, "upload_large_folder", api.upload_folder)
-    send(repo_id=repo_id, folder_path=str(output), repo_type="dataset")
-    click.echo(f"Uploaded to the dataset repository {repo_id}.")
+        click.echo(f"{plan.split}: {plan.rows:,} images in {shards}")
+    card.write_card(output, name)
 
 
 if __name__ == "__main__":

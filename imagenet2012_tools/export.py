@@ -1,11 +1,20 @@
 """Write a dataset as a repository for the Hub: shuffled, evenly sized Parquet shards and a card."""
 
 import dataclasses
+import errno
 import io
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +22,15 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from PIL import Image
 from PIL import ImageOps
 
 import imagenet2012
 
 ROWS_IN_A_GROUP = 100
+SAMPLE = 200
 PLAN = b"imagenet2012"
+Progress = Callable[[int], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +41,26 @@ class Plan:
     ----------
     split : str
     rows : int
-    shards : int
-    seed : int
-        Of the shuffle.
-    size : int or None
-        Shortest side that larger images are resized to, in pixels.
-    quality : int
-        Of the JPEGs that are resized.
     archive : str
         Name, bytes and time of change of the archive.
+    seed : int
+        Of the shuffle.
+    size, quality : int or None
+        Shortest side that larger images are resized to, in pixels, and the quality of their JPEGs.
+    shard_size : int
+        Bytes that a shard should have.
+    shards : int
+        Their number, which follows from an estimate of the bytes of all images.
     """
 
     split: str
     rows: int
-    shards: int
+    archive: str
     seed: int
     size: int | None
-    quality: int
-    archive: str
+    quality: int | None
+    shard_size: int
+    shards: int
 
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
@@ -63,32 +75,125 @@ class Plan:
         """Return what a shard's footer says of where it comes from."""
         return json.dumps({**dataclasses.asdict(self), "shard": shard}).encode()
 
+    def images(self) -> str:
+        """Say in a sentence what was done to the images."""
+        if not self.size:
+            return "The bytes of the images are those of the original archive."
+        return (
+            f"Images whose shortest side was over {self.size} pixels are resized to it, turned "
+            f"upright, as RGB JPEG of quality {self.quality}; the others keep their original bytes."
+        )
+
+
+# ------------------------------------------------------------------------- the plan
+
 
 def make_plan(
-    dataset: datasets.Dataset, split: str, path: str, shard_size: int, **options: Any
+    dataset: datasets.Dataset,
+    split: str,
+    path: str,
+    folder: Path,
+    *,
+    seed: int = 0,
+    size: int | None = None,
+    quality: int = 90,
+    shard_size: int = 500_000_000,
 ) -> Plan:
-    """Return the plan for a split from the archive at `path`, in shards of about so many bytes."""
+    """Plan the shards of a split from the archive at `path`, or go on with those in `folder`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds shards of the split that were made in another way.
+    """
     status = os.stat(path)
-    archive = f"{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}"
-    shards = max(1, min(len(dataset), round(status.st_size / shard_size)))
-    return Plan(split, len(dataset), shards, archive=archive, **options)
+    plan = Plan(
+        split=split,
+        rows=len(dataset),
+        archive=f"{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}",
+        seed=seed,
+        size=size,
+        quality=quality if size else None,
+        shard_size=shard_size,
+        shards=0,
+    )
+    found = {file: read_record(file) for file in sorted(folder.glob(f"{split}-*.parquet"))}
+    # The number is an estimate, which another version of Pillow may make otherwise.
+    shards = next((record.get("shards", 0) for record in found.values() if record), 0)
+    shards = shards or round(estimate(dataset, plan, status.st_size) / shard_size)
+    plan = dataclasses.replace(plan, shards=max(1, min(plan.rows, shards)))
+    for file, record in found.items():
+        _check_same(file, record, plan)
+    return plan
 
 
-def is_finished(path: Path, plan: Plan, shard: int, names: list[str]) -> bool:
-    """Tell whether a shard is there, whole, of this plan, and holds these images."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return what a shard says of where it comes from ({} if nothing); None if it is broken."""
     try:
-        with pq.ParquetFile(path) as file:
-            planned = (file.schema_arrow.metadata or {}).get(PLAN) == plan.record(shard)
-            return planned and file.read(["file_name"])["file_name"].to_pylist() == names
+        return json.loads((pq.read_schema(path).metadata or {}).get(PLAN, b"{}"))
+    except (OSError, ValueError):
+        return None
+
+
+def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
+    wanted = dataclasses.asdict(plan)
+    others = [
+        f"{key} {record.get(key) or 'unset'}, not {value or 'unset'}"
+        for key, value in wanted.items()
+        if record and record.get(key) != value
+    ]
+    named = file.name in [plan.name(shard) for shard in range(plan.shards)]
+    if others or not named or record == {}:
+        how = f"made with {'; '.join(others)}" if others else "of another export"
+        raise ValueError(
+            f"{file} is there, {how}. Nothing was changed: pass the options of that export to go "
+            "on with it, or another --output."
+        )
+
+
+def estimate(dataset: datasets.Dataset, plan: Plan, archive_bytes: int) -> int:
+    """Return about how many bytes all images will have: of resized ones, from a sample."""
+    if not plan.size:
+        return archive_bytes
+    files = imagenet2012.Imagenet2012FileSystem()
+    picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
+    rows = dataset.select(picked).cast_column("image", datasets.Image(decode=False))
+    total = sum(
+        len(
+            resized(files.cat_file(row["image"]["path"]), row["file_name"], plan.size, plan.quality)
+        )
+        for row in rows
+    )
+    return total * plan.rows // len(picked)
+
+
+# ------------------------------------------------------------------------- a shard
+
+
+def is_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
+    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            footer = file.metadata.metadata or {}  # has the schema's own metadata a second time
+            meant = {key: footer.get(key) for key in schema.metadata}
+            if file.schema_arrow != schema or not (
+                schema.metadata == file.schema_arrow.metadata == meant
+            ):
+                return False
+            found: list[str] = []
+            for group in range(file.num_row_groups):  # all of it, as that verifies the checksums
+                found += file.read_row_group(group)["file_name"].to_pylist()
+            return found == names
     except (OSError, pa.ArrowInvalid):
         return False
 
 
-def resized(data: bytes, name: str, size: int, quality: int) -> bytes:
+def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
     """Return an image whose shortest side is `size` pixels, upright, as an RGB JPEG.
 
     Images that are as small or smaller keep their bytes. EXIF orientation is applied, as the new
-    file has no EXIF; CMYK, grayscale and PNG become RGB.
+    file has no EXIF; CMYK, grayscale and PNG become RGB. Colour profiles, which `datasets` does not
+    apply either, are dropped.
 
     Raises
     ------
@@ -105,28 +210,39 @@ def resized(data: bytes, name: str, size: int, quality: int) -> bytes:
     scale = size / min(image.size)
     shape = round(image.width * scale), round(image.height * scale)
     buffer = io.BytesIO()
-    image.resize(shape, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=quality)
+    image.resize(shape, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=quality or 90)
     return buffer.getvalue()
 
 
-def write_shard(task: tuple[datasets.Dataset, Plan, int, str]) -> int:
-    """Write a shard, under another name until it is whole; return its bytes."""
-    dataset, plan, shard, folder = task
+def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) -> None:
+    """Write a shard unless it is finished, under another name until it is whole."""
     path = Path(folder) / plan.name(shard)
     rows = dataset.select(plan.indices(shard))
     features = datasets.Features({**dataset.features, "image": datasets.Image(mode="RGB")})
     schema = features.arrow_schema
     schema = schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
-    if not is_finished(path, plan, shard, rows["file_name"][:]):
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with pq.ParquetWriter(unfinished, schema, compression="none") as writer:
+    if is_finished(path, schema, rows["file_name"][:]):
+        return _advance(len(rows))
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            with pq.ParquetWriter(
+                file,
+                schema,
+                compression="none",  # of JPEGs it takes time and saves nothing
+                use_dictionary=["label"],
+                write_statistics=["label"],  # nobody asks for the smallest image
+                write_page_checksum=True,
+                write_page_index=True,
+            ) as writer:
                 for table in _tables(rows, plan, schema):
                     writer.write_table(table)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    return path.stat().st_size
+                    _advance(len(table))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -143,99 +259,90 @@ def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[p
         yield pa.Table.from_pydict({**batch, "image": images}, schema=schema)
 
 
+# ------------------------------------------------------------------------- all shards
+
+_context = multiprocessing.get_context("spawn")
+_shared: dict[str, Any] = {}  # in a worker: how many images are done, and whether to stop
+
+
+def _start_worker(done: Any, stop: Any) -> None:
+    _shared.update(done=done, stop=stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)  # it was killed: nobody waits for this worker any more
+
+
+def _advance(rows: int) -> None:
+    if _shared:
+        with _shared["done"].get_lock():
+            _shared["done"].value += rows
+        if _shared["stop"].is_set():
+            raise InterruptedError("stopped")
+
+
 def export(
-    dataset: datasets.Dataset, plan: Plan, output: Path, num_proc: int, progress: Any
-) -> dict[str, Any]:
-    """Write all shards of a split; those which are finished are kept.
+    planned: list[tuple[datasets.Dataset, Plan]], folder: Path, num_proc: int, progress: Progress
+) -> None:
+    """Write all shards of all splits to `folder`; those which are finished are kept.
 
     Parameters
     ----------
-    dataset : datasets.Dataset
-        In place.
-    plan : Plan
-    output : Path
-        Folder of the repository.
+    planned : list of (datasets.Dataset, Plan)
+        Splits in place, and their plans.
+    folder : Path
     num_proc : int
         Processes that write, a shard at a time each.
     progress : callable
         Told of the images written or found.
-
-    Returns
-    -------
-    dict
-        ``name``, ``num_examples`` and ``num_bytes`` of the split, for the card.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds shards of another plan.
     """
-    folder = output / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    planned = {plan.name(shard) for shard in range(plan.shards)}
-    if others := sorted({p.name for p in folder.glob(f"{plan.split}-*.parquet")} - planned):
-        raise ValueError(
-            f"{folder} holds shards of another export, such as {others[0]}. Nothing was changed: "
-            "pass the options of that one to go on with it, or another --output."
-        )
-    for leftover in folder.glob(f".{plan.split}-*"):  # of a run that was killed
+    for leftover in folder.glob(".*.parquet.*"):  # of a run that was killed
         leftover.unlink()
-    tasks = [(dataset, plan, shard, str(folder)) for shard in range(plan.shards)]
-    sizes = []
-    with multiprocessing.get_context("spawn").Pool(num_proc) as pool:
-        for shard, size in enumerate(pool.imap(write_shard, tasks)):
-            sizes.append(size)
-            progress(len(plan.indices(shard)))
-    return {"name": plan.split, "num_bytes": sum(sizes), "num_examples": plan.rows}
+    _check_space(planned, folder)
+    done, stop = _context.Value("q", 0), _context.Event()
+    num_proc = min(num_proc, sum(plan.shards for _, plan in planned))
+    with ProcessPoolExecutor(num_proc, _context, _start_worker, (done, stop)) as pool:
+        futures = [
+            pool.submit(write_shard, dataset, plan, shard, str(folder))
+            for dataset, plan in planned
+            for shard in range(plan.shards)
+        ]
+        try:
+            _follow(futures, done, progress)
+        finally:
+            stop.set()  # does nothing if all is done; else ends the others at their next row group
+            pool.shutdown(cancel_futures=True)
 
 
-CARD = """\
-# ImageNet-1k (ILSVRC2012)
+def _follow(futures: "list[Future[None]]", done: Any, progress: Progress) -> None:
+    """Wait for all, telling of the progress; raise what the first one that fails raises."""
+    waiting, told = set(futures), 0
+    while waiting:
+        finished, waiting = wait(waiting, timeout=0.2)
+        now = done.value
+        progress(now - told)
+        told = now
+        for future in finished:
+            future.result()
 
-{images}. {text} Labels are the ranks of the 1000 wnids in sorted order.
 
-The images belong to their owners and are for non-commercial research and education under
-[ImageNet's terms of access]({page}); who shares this repository answers for that.
-"""
-
-
-def write_card(
-    output: Path, features: datasets.Features, splits: list[dict[str, Any]], plan: Plan
-) -> None:
-    """Write README.md: what the Hub, its viewer and `datasets.load_dataset` read."""
-    stored = datasets.Features({**features, "image": datasets.Image(mode="RGB")})
-    front = {
-        "license": "other",
-        "license_name": "imagenet-terms-of-access",
-        "license_link": imagenet2012.DOWNLOAD_PAGE,
-        "task_categories": ["image-classification"],
-        "size_categories": [
-            "1M<n<10M" if sum(s["num_examples"] for s in splits) > 10**6 else "n<1M"
-        ],
-        "pretty_name": "ImageNet-1k (ILSVRC2012)",
-        "dataset_info": {
-            "features": stored._to_yaml_list(),
-            "splits": splits,
-            "dataset_size": sum(split["num_bytes"] for split in splits),
-        },
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [
-                    {"split": s["name"], "path": f"data/{s['name']}-*.parquet"} for s in splits
-                ],
-            }
-        ],
-    }
-    images = ", ".join(f"{s['num_examples']:,} {s['name']} images" for s in splits)
-    text = "The bytes are those of the original archives."
-    if plan.size:
-        text = (
-            f"Images whose shortest side was over {plan.size} pixels were resized to it, upright, "
-            f"as JPEG of quality {plan.quality}; the others keep their original bytes."
+def _check_space(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
+    """Raise `OSError` if the disk is too small for what is yet to be written."""
+    needed = 0
+    for dataset, plan in planned:
+        archive_bytes = int(plan.archive.split()[-2])
+        present = sum(file.stat().st_size for file in folder.glob(f"{plan.split}-*.parquet"))
+        needed += max(0, estimate(dataset, plan, archive_bytes) - present)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"the shards need about {needed / 2**30:,.1f} GiB more, free are {free / 2**30:,.1f}",
+            str(folder),
         )
-    body = CARD.format(images=images.capitalize(), text=text, page=imagenet2012.DOWNLOAD_PAGE)
-    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    unfinished = output / ".README.md"
-    unfinished.write_text(f"---\n{head}---\n{body}", encoding="utf-8")
-    os.replace(unfinished, output / "README.md")

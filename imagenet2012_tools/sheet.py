@@ -8,7 +8,7 @@ from PIL import ImageDraw
 from PIL import ImageFont
 from PIL import ImageOps
 
-TILE, GAP, LINE = 168, 12, 15
+TILE, GAP, MARGIN, LINE = 168, 16, 24, 16
 INK, PALE, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
@@ -28,31 +28,32 @@ def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> 
     -------
     PIL.Image.Image
     """
-    examples = list(rows)
-    columns = max(1, min(columns, len(examples)))
-    height = TILE + 2 * LINE + GAP + 4
-    lines = -(-len(examples) // columns)
-    size = (columns * (TILE + GAP) + GAP, lines * height + GAP)
+    # Small at once: a thousand images as they are would fill gigabytes.
+    tiles = [_tile(row, names) for row in rows]
+    columns = max(1, min(columns, len(tiles)))
+    lines = -(-len(tiles) // columns)
+    step = TILE + GAP, TILE + 2 * LINE + 2 * GAP
+    size = 2 * MARGIN + columns * step[0] - GAP, 2 * MARGIN + lines * step[1] - GAP
     sheet = Image.new("RGB", size, PAPER)
-    for index, row in enumerate(examples):
-        corner = (GAP + index % columns * (TILE + GAP), GAP + index // columns * height)
-        _draw_one(sheet, corner, row, names)
+    for index, tile in enumerate(tiles):
+        line, column = divmod(index, columns)
+        sheet.paste(tile, (MARGIN + column * step[0], MARGIN + line * step[1]))
     return sheet
 
 
-def _draw_one(
-    sheet: Image.Image, corner: tuple[int, int], row: dict[str, Any], names: list[str]
-) -> None:
+def _tile(row: dict[str, Any], names: list[str]) -> Image.Image:
+    """Draw one example: the picture stands on its caption."""
+    tile = Image.new("RGB", (TILE, TILE + 2 * LINE + GAP // 2), PAPER)
     picture = ImageOps.contain(row["image"], (TILE, TILE), Image.Resampling.LANCZOS)
-    left, top = corner
-    sheet.paste(picture, (left + (TILE - picture.width) // 2, top + (TILE - picture.height) // 2))
-    pen = ImageDraw.Draw(sheet)
+    tile.paste(picture, ((TILE - picture.width) // 2, TILE - picture.height))
+    pen = ImageDraw.Draw(tile)
     words = names[row["label"]].split(",")[0] if row["label"] >= 0 else "(no public label)"
     stem = row["file_name"].removesuffix(".JPEG").removeprefix("ILSVRC2012_")
-    for text, size, colour in ((words, 13, INK), (stem, 11, PALE)):
+    for line, (text, size, colour) in enumerate(((words, 13, INK), (stem, 11, PALE))):
         font = ImageFont.load_default(size)
-        top += LINE
-        pen.text((left, top + TILE - 10), _shortened(text, font), fill=colour, font=font)
+        place = TILE / 2, TILE + (line + 1) * LINE + 2
+        pen.text(place, _shortened(text, font), fill=colour, font=font, anchor="ms")
+    return tile
 
 
 def _shortened(text: str, font: Any) -> str:

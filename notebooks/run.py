@@ -12,4 +12,7 @@ for cell in notebook.cells:
     cell.metadata.pop("execution", None)  # times, which would change with every run
     if cell.cell_type == "code":  # warnings name files of this machine
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:  # Pillow shows each picture twice
+            if "image/png" in output.get("data", {}):
+                output.data.pop("image/jpeg", None)
 nbformat.write(notebook, path)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -19,11 +20,16 @@ from click.testing import CliRunner
 from click.testing import Result
 from conftest import ROOT
 from conftest import Archives
+from huggingface_hub import DatasetCard
 from PIL import Image
+from PIL import ImageChops
 from rows import contents
 from rows import wanted
 
+import imagenet2012
 from imagenet2012_tools import export
+from imagenet2012_tools import hub
+from imagenet2012_tools import sheet
 from imagenet2012_tools.cli import find_classes
 from imagenet2012_tools.cli import main
 
@@ -59,26 +65,68 @@ def test_check_sound_archives(run: Run, archives: Archives) -> None:
     before = fingerprint(archives.folder)
     result = run("check", archives.folder, "--no-checks", "--deep")
     assert result.exit_code == 0, result.output
-    for words in ("train", "12", "60", "well", before[VAL]):
+    for words in ("train", "class tars               12", "90", "All is well.", before[VAL]):
         assert words in result.output
+    assert "differs" not in result.output
     assert fingerprint(archives.folder) == before
 
 
 def test_check_holds_to_the_official_figures(run: Run, archives: Archives) -> None:
-    result = run("check", archives.folder)
+    result = run("check", archives.folder, "--deep")
     assert result.exit_code == 1
     assert "bytes instead of 147,897,477,120" in result.output
     assert "12 class tars instead of 1,000" in result.output
     assert "60 images instead of 1,281,167" in result.output
-    assert "missing are the images of number" in result.output
+    assert "1,000 classes have not 732 to 1,300 images: n01440764 has 5" in result.output
+    assert "49,910 images are missing, of number" in result.output
+    assert "its SHA-256 is not that of the original, c7e06a6c" in result.output
+    assert "3 of 3 archives with problems." in result.output
 
 
 def test_check_for_scripts(run: Run, archives: Archives) -> None:
-    result = run("check", archives.folder, "--no-checks", "--json", "--split", "validation")
+    result = run("check", archives.folder, "--no-checks", "--json")
     found = json.loads(result.output)
     assert (result.exit_code, found["well"], found["missing"]) == (0, True, [])
-    (report,) = found["archives"]
-    assert (report["split"], report["images"], report["problems"]) == ("validation", 90, [])
+    train, validation, test = found["archives"]
+    assert (validation["split"], validation["images"], validation["problems"]) == (
+        "validation",
+        90,
+        [],
+    )
+    assert train["in_class"] == dict.fromkeys(fakes.wnids()[:12], 5)
+    labels = [label for _, label in archives.expected["validation"].values()]
+    assert validation["in_class"] == {fakes.wnids()[n]: labels.count(n) for n in set(labels)}
+    assert test["in_class"] == {}
+
+
+def test_check_for_scripts_says_that_nothing_is_there(run: Run, tmp_path: Path) -> None:
+    result = run("check", tmp_path, "--json")
+    found = json.loads(result.output)
+    assert (result.exit_code, found["well"], found["archives"]) == (1, False, [])
+    assert found["missing"] == ["train", "validation"]
+    assert "which is empty" in found["error"]
+
+
+def test_check_of_a_download_that_was_cut_off(run: Run, tmp_path: Path) -> None:
+    """What came before is counted."""
+    fakes.make_archives(tmp_path, classes=5, per_class=3, validation=0)
+    data = (tmp_path / TRAIN).read_bytes()
+    (tmp_path / TRAIN).write_bytes(data[: data.index(fakes.wnids()[3].encode()) + 2048])
+    result = run("check", tmp_path, "--no-checks", "--json", "--split", "train")
+    (report,) = json.loads(result.output)["archives"]
+    assert (result.exit_code, report["class_tars"], report["images"]) == (1, 3, 9)
+    assert "claims" in report["problems"][0]
+
+
+def test_check_of_names_that_do_not_belong(run: Run, tmp_path: Path) -> None:
+    first, second = fakes.wnids()[:2]
+    images = {first: [(f"{first}_1.JPEG", b"1"), (f"{second}_2.JPEG", b"2")]}
+    (tmp_path / TRAIN).write_bytes(fakes.train_tar(images))
+    (tmp_path / VAL).write_bytes(fakes.tar([("ILSVRC2012_val_00050001.JPEG", b"1")]))
+    result = run("check", tmp_path, "--no-checks")
+    assert result.exit_code == 1
+    assert f"{second}_2.JPEG stands in the class tar of {first}" in result.output
+    assert "00050001.JPEG has a number that no image of the validation split has" in result.output
 
 
 def test_check_names_what_is_missing(run: Run, tmp_path: Path) -> None:
@@ -127,6 +175,31 @@ def test_show(run: Run, archives: Archives, tmp_path: Path) -> None:
         assert image.format == "PNG" and image.width > 1000 and image.height > 300
 
 
+def test_the_advice_is_for_the_command(run: Run, archives: Archives) -> None:
+    result = run("show", archives.folder)
+    assert result.exit_code == 1
+    assert "pass --no-checks" in result.output and "verification_mode" not in result.output
+
+
+def test_show_writes_png_under_any_name(run: Run, archives: Archives, tmp_path: Path) -> None:
+    run("show", archives.folder, "--no-checks", "--count", 2, "-o", tmp_path / "sheet")
+    with Image.open(tmp_path / "sheet") as image:
+        assert image.format == "PNG"
+
+
+def test_a_sheet_keeps_pictures_and_captions_apart() -> None:
+    """Nothing is drawn into the margins; each picture stands on its caption."""
+    pictures = [Image.new("RGB", size, "red") for size in ((300, 100), (100, 300), (9, 9))]
+    rows = [{"file_name": "n1_1.JPEG", "image": image, "label": 0} for image in pictures]
+    drawn = sheet.draw(rows, ["a name that is much too long for the width of a picture"], 2)
+    paper = Image.new("RGB", drawn.size, "white")
+    left, top, right, bottom = ImageChops.difference(drawn, paper).getbbox() or (0, 0, 0, 0)
+    assert min(left, top, drawn.width - right, drawn.height - bottom) >= sheet.MARGIN - 1
+    for column in (0, 1):
+        x = sheet.MARGIN + column * (sheet.TILE + sheet.GAP) + sheet.TILE // 2
+        assert drawn.getpixel((x, sheet.MARGIN + sheet.TILE - 2)) == (255, 0, 0)
+
+
 def test_show_classes(run: Run, archives: Archives, tmp_path: Path) -> None:
     target = tmp_path / "sheet.png"
     options = ("--no-checks", "--split", "train", "-o", target)
@@ -148,11 +221,20 @@ def test_find_classes() -> None:
 
 
 def test_prepare_is_found_by_load(run: Run, archives: Archives, tmp_path: Path) -> None:
-    import imagenet2012
-
+    """By both ways of loading: nobody should copy 144 GiB twice."""
     assert run("prepare", archives.folder, "--no-checks", "--num-proc", 2).exit_code == 0
     made = sorted(tmp_path.rglob("*.arrow"))
-    imagenet2012.load(archives.folder)
+    for split in ("train", None):
+        imagenet2012.load(archives.folder, split=split)
+    datasets.load_dataset("imagenet2012", data_dir=str(archives.folder))
+    assert sorted(tmp_path.rglob("*.arrow")) == made
+
+
+def test_prepare_of_a_split(run: Run, archives: Archives, tmp_path: Path) -> None:
+    options = ("--no-checks", "--num-proc", 1, "--in-place", "--split", "validation")
+    assert "validation: 90 images in" in run("prepare", archives.folder, *options).output
+    made = sorted(tmp_path.rglob("*.arrow"))
+    imagenet2012.load(archives.folder, "in_place", split="validation")
     assert sorted(tmp_path.rglob("*.arrow")) == made
 
 
@@ -218,9 +300,7 @@ def test_export_resized(run: Run, tmp_path: Path) -> None:
     }
     stored = {name: data for name, data, _ in contents(loaded)}
     assert stored["n01440764_2.JPEG"] == images["n01440764_2.JPEG"]
-    assert "to it, upright, as JPEG of quality 90" in " ".join(
-        (tmp_path / "out" / "README.md").read_text().split()
-    )
+    assert "RGB JPEG of quality 90" in (tmp_path / "out" / "README.md").read_text()
     brightness = Image.open(io.BytesIO(stored["n01440764_3.JPEG"])).convert("L").resize((1, 2))
     upright = fakes.draw(3, (300, 200)).convert("L").resize((1, 2))
     assert all(abs(a - b) < 6 for a, b in zip(brightness.tobytes(), upright.tobytes(), strict=True))
@@ -247,17 +327,79 @@ def test_export_goes_on_where_it_was(run: Run, archives: Archives, tmp_path: Pat
     assert changed == {damaged, missing}
 
 
+def test_export_sees_damage_inside_a_shard(run: Run, archives: Archives, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    exported(run, archives, output, "--split", "validation")
+    (shard, *_) = sorted((output / "data").glob("*.parquet"))
+    sound = bytearray(shard.read_bytes())
+    for part in (b"\xff\xd8\xff", b"tench, Tinca tinca"):  # an image's first bytes; the features
+        damaged = sound.copy()
+        damaged[sound.rindex(part) + 1] ^= 1
+        shard.write_bytes(damaged)
+        exported(run, archives, output, "--split", "validation")
+        assert shard.read_bytes() == sound
+
+
 def test_export_of_another_plan_is_refused(run: Run, archives: Archives, tmp_path: Path) -> None:
+    """Even where the names of the shards are the same; quality means nothing without a size."""
     output = tmp_path / "out"
     exported(run, archives, output)
     before = fingerprint(output / "data")
-    result = run("prepare", archives.folder, "--no-checks", "--output", output, "--num-proc", 1)
-    assert result.exit_code == 1
-    assert "shards of another export" in result.output
+    options = ("--no-checks", "--num-proc", 1, "--shard-size", "50kB", "--output", output)
+    for other in (("--shard-size", "1MB"), ("--size", 50), ("--seed", 1)):
+        result = run("prepare", archives.folder, *options, *other)
+        assert result.exit_code == 1
+        assert f"made with {str(other[0])[2:].replace('-', '_')} " in result.output
+        assert "Nothing was changed" in result.output
+    assert run("prepare", archives.folder, *options, "--quality", 3).exit_code == 0
     assert fingerprint(output / "data") == before
 
 
-def test_export_is_interrupted(archives: Archives, tmp_path: Path) -> None:
+def test_export_adds_a_split(run: Run, archives: Archives, tmp_path: Path) -> None:
+    """The card is about all that is there."""
+    exported(run, archives, tmp_path / "out", "--split", "validation")
+    assert set(exported(run, archives, tmp_path / "out", "--split", "train")) == {
+        "train",
+        "validation",
+    }
+
+
+def test_export_leaves_the_users_files(run: Run, archives: Archives, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    options = ("--no-checks", "--num-proc", 1, "--output", tmp_path)
+    result = run("prepare", archives.folder, *options)
+    assert result.exit_code == 1 and "not written by this command" in result.output
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["README.md"]
+
+
+def test_export_sees_that_the_disk_is_too_small(
+    run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = imagenet2012.load(
+        archives.folder, "in_place", split="test", verification_mode="no_checks"
+    )
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    (path,) = map(str, archives.folder.glob("*_test_*"))
+    plan = export.make_plan(dataset, "test", path, tmp_path)
+    with pytest.raises(OSError, match=r"need about .* GiB more"):
+        export.export([(dataset, plan)], tmp_path, 1, print)
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_the_card_is_one_of_the_hub(run: Run, archives: Archives, tmp_path: Path) -> None:
+    exported(run, archives, tmp_path / "out")
+    data = DatasetCard.load(tmp_path / "out" / "README.md").data.to_dict()
+    assert data["size_categories"] == "n<1K"
+    splits = {split["name"]: split["num_examples"] for split in data["dataset_info"]["splits"]}
+    assert splits == {"train": 60, "validation": 90, "test": 7}
+    assert [one["split"] for one in data["configs"][0]["data_files"]] == list(splits)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+@pytest.mark.parametrize("kill", [os.kill, getattr(os, "killpg", None)])
+def test_export_is_interrupted(
+    kill: Callable[[int, int], None], archives: Archives, tmp_path: Path
+) -> None:
     """Killed for real; what is there afterwards is whole, and a second run completes it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
     output = tmp_path / "out"
@@ -266,7 +408,7 @@ def test_export_is_interrupted(archives: Archives, tmp_path: Path) -> None:
     process = subprocess.Popen(command, env=env, start_new_session=True)
     while process.poll() is None and len(list(output.glob("data/*.parquet"))) < 3:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    kill(process.pid, signal.SIGKILL)
     process.wait()
     first = {p: p.stat().st_mtime_ns for p in output.glob("data/*.parquet")}
     assert first
@@ -278,26 +420,67 @@ def test_export_is_interrupted(archives: Archives, tmp_path: Path) -> None:
     assert not list(output.glob("data/.*"))
 
 
-def test_push_needs_an_output(run: Run, archives: Archives) -> None:
-    result = run("prepare", archives.folder, "--push", "me/imagenet")
+@pytest.mark.parametrize("options", [("--push", "me/a"), ("--size", "64")])
+def test_options_that_need_an_output(
+    run: Run, archives: Archives, options: tuple[str, str]
+) -> None:
+    result = run("prepare", archives.folder, *options)
     assert result.exit_code == 2 and "--output" in result.output
 
 
-def test_push_up_to_the_network(run: Run, archives: Archives, tmp_path: Path) -> None:
-    """Offline the upload ends in an error of one paragraph; the folder is there."""
-    options = (
-        "--no-checks",
-        "--num-proc",
-        1,
-        "--output",
-        tmp_path / "out",
-        "--push",
-        "me/imagenet",
-    )
-    result = CliRunner().invoke(main, ["prepare", str(archives.folder), *map(str, options)])
+@pytest.mark.parametrize("size", ["7bananas", "0", "-1MB"])
+def test_sizes_that_are_none(run: Run, archives: Archives, size: str) -> None:
+    result = run("prepare", archives.folder, "--output", "out", f"--shard-size={size}")
+    assert result.exit_code == 2 and "such as 500MB" in result.output
+
+
+def test_push_fails_before_the_work(run: Run, archives: Archives, tmp_path: Path) -> None:
+    """Offline, in a paragraph, before hours of writing."""
+    options = ("--no-checks", "--output", tmp_path / "out", "--push", "me/imagenet")
+    result = run("prepare", archives.folder, *options)
     assert result.exit_code == 1
     assert "You answer for who may see these images" in result.output
-    assert (tmp_path / "out" / "README.md").exists()
+    assert "The repository me/imagenet cannot be had: " in result.output
+    assert not (tmp_path / "out").exists()
+
+
+class FakeHub:
+    """What the command asks of the Hub."""
+
+    def __init__(self, private: bool) -> None:
+        self.private, self.asked = private, list[dict[str, Any]]()
+
+    def create_repo(self, repo_id: str, **options: Any) -> None:
+        self.asked.append(options)
+
+    def repo_info(self, repo_id: str, **options: Any) -> Any:
+        return SimpleNamespace(private=self.private)
+
+    def upload_folder(self, **options: Any) -> None:
+        self.asked.append(options)
+
+
+def test_push(
+    run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeHub(private=True)
+    monkeypatch.setattr(hub, "_api", lambda: fake)
+    exported(run, archives, tmp_path / "out", "--split", "test", "--push", "me/imagenet")
+    made, sent = fake.asked
+    assert made["private"] and made["repo_type"] == sent["repo_type"] == "dataset"
+    assert (sent["repo_id"], sent["folder_path"]) == ("me/imagenet", str(tmp_path / "out"))
+    assert 'load_dataset("me/imagenet")' in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_push_never_adds_to_a_public_repository(
+    run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeHub(private=False)
+    monkeypatch.setattr(hub, "_api", lambda: fake)
+    options = ("--no-checks", "--output", tmp_path / "out", "--push", "me/imagenet")
+    result = run("prepare", archives.folder, *options)
+    assert result.exit_code == 1 and "is there and public" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------------- as a command

@@ -1,16 +1,26 @@
 """Every block of the recipes runs, and does what its text says."""
 
+import os
 import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from click.testing import Result
 from conftest import ROOT
 from test_card import home  # noqa: F401
 from test_card import pass_as_originals
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+from imagenet2012_tools import hub
+from imagenet2012_tools.cli import main
+
+TEXT = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)
 LOAD = 'import imagenet2012\ntrain = imagenet2012.load("~/imagenet", "in_place", split="train")\n'
 LOAD += 'stream = imagenet2012.load("~/imagenet", split="train", streaming=True)\n'
 
@@ -22,12 +32,53 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
         patch.setenv("HOME", str(home))
         patch.chdir(tmp_path_factory.mktemp("work"))
         pass_as_originals(patch, home / "imagenet")
-        names: dict[str, Any] = {}
+        patch.setattr(hub, "_api", FakeHub)
+        names: dict[str, Any] = {"commands": []}
         exec(LOAD, names)
-        for block in BLOCKS:
-            if find_spec("torch") or ("torch" not in block and "DataLoader" not in block):
+        for language, block in BLOCKS:
+            if language == "sh":
+                names["commands"] += [run_command(line, home) for line in block.splitlines()]
+                # The working directory stands for the home folder, which `~` is only for shells.
+                os.symlink(home / "imagenet-256", "imagenet-256")
+            elif all(find_spec(name) for name in OPTIONAL if needs(block, name)):
                 exec(block, names)
         return names
+
+
+OPTIONAL = ("torch", "simplejpeg")
+
+
+def needs(block: str, package: str) -> bool:
+    words = {"torch": r"torch|DataLoader", "simplejpeg": "simplejpeg"}
+    return bool(re.search(words[package], block))
+
+
+class FakeHub:
+    """A Hub that takes all."""
+
+    def create_repo(self, *_: Any, private: bool, **__: Any) -> None:
+        assert private
+
+    def repo_info(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(private=True)
+
+    def upload_folder(self, **_: Any) -> None:
+        return None
+
+
+def run_command(line: str, folder: Path) -> Result:
+    """Run a line of the shell in this process, where the archives pass as originals."""
+    program, *arguments = shlex.split(line.replace("~", str(folder)))
+    assert program == "imagenet2012"
+    return CliRunner().invoke(main, [*arguments, "--num-proc", "1"])
+
+
+def test_commands(ran: dict[str, Any]) -> None:
+    resized, pushed = ran["commands"]
+    assert resized.exit_code == 0, resized.output
+    assert pushed.exit_code == 0, pushed.output
+    assert "Uploaded to the dataset repository me/imagenet-1k" in pushed.output
+    assert ran["small"].num_rows == 300
 
 
 def test_resuming_misses_nothing(ran: dict[str, Any]) -> None:
@@ -67,6 +118,19 @@ def test_parquet_holds_the_images(ran: dict[str, Any]) -> None:
 def test_sizes_and_pixels(ran: dict[str, Any]) -> None:
     assert ran["sizes"].num_rows == 300 and "image" not in ran["sizes"].column_names
     assert ran["unturned"].mode == "RGB"
+
+
+@pytest.mark.skipif(not find_spec("simplejpeg"), reason="needs simplejpeg")
+def test_the_fast_decoder_gives_the_same_pixels(ran: dict[str, Any]) -> None:
+    for row, decoded in zip(ran["train"], ran["fast"], strict=True):
+        assert np.array_equal(np.asarray(row["image"]), decoded["image"]), row["file_name"]
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_resuming_a_permutation(ran: dict[str, Any]) -> None:
+    whole, rest = ran["loader_of"](3), ran["loader_of"](3, seen=128)
+    assert list(whole.sampler)[128:] == list(rest.sampler)
+    assert sum(len(labels) for _, labels in rest) == 300 - 128
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="needs torch")

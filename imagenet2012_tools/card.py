@@ -1,0 +1,135 @@
+"""The card of an exported repository, made from what its shards record."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet as pq
+
+import imagenet2012
+from imagenet2012_tools.export import Plan
+from imagenet2012_tools.export import read_record
+
+MARK = "<!-- Written by `imagenet2012 prepare`, which writes it anew when it runs again. -->"
+CARD = """\
+{mark}
+
+# ImageNet-1k (ILSVRC2012)
+
+```python
+from datasets import load_dataset
+
+ds = load_dataset("{name}")
+```
+
+| split | images | shards | |
+|---|---:|---:|---|
+{rows}
+
+`file_name` is the name in the original archive; `label` is the rank of the class's wnid among the
+1000 in sorted order, -1 where it is not public; `image` comes as RGB. The images are shuffled.
+
+The images belong to their owners and are for non-commercial research and education under
+[ImageNet's terms of access]({page}); who shares this repository answers for that.
+
+```bibtex
+{citation}
+```
+"""
+# The Hub's names for how many examples there are.
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+@dataclasses.dataclass
+class Written:
+    """A split that stands whole in a folder: its plan, features, shards and bytes."""
+
+    plan: Plan
+    features: datasets.Features
+    num_bytes: int
+    file_bytes: int
+
+
+def check_card(output: Path) -> None:
+    """Raise `FileExistsError` if the README.md that would be written is somebody else's."""
+    card = output / "README.md"
+    if card.exists() and MARK not in card.read_text(encoding="utf-8", errors="replace"):
+        raise FileExistsError(
+            f"{card} was not written by this command, which would replace it. Pass another "
+            "--output, or move that file away."
+        )
+
+
+def find_written(folder: Path) -> list[Written]:
+    """Return the splits of which all shards are in a folder."""
+    written = []
+    for split in imagenet2012.SOURCES:
+        files = sorted(folder.glob(f"{split}-*.parquet"))
+        records = [read_record(file) for file in files]
+        if records and records[0] and len(files) == records[0]["shards"] and all(records):
+            fields = {field.name for field in dataclasses.fields(Plan)}
+            plan = Plan(**{key: value for key, value in records[0].items() if key in fields})
+            footers = [pq.read_metadata(file) for file in files]
+            groups = (
+                footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)
+            )
+            written.append(
+                Written(
+                    plan,
+                    datasets.Features.from_arrow_schema(pq.read_schema(files[0])),
+                    sum(group.total_byte_size for group in groups),
+                    sum(file.stat().st_size for file in files),
+                )
+            )
+    return written
+
+
+def write_card(output: Path, name: str) -> None:
+    """Write README.md: what the Hub, its viewer and `datasets.load_dataset` read.
+
+    It is about all that stands in the folder, also of earlier runs; `name` is what to load it by.
+    """
+    written = find_written(output / "data")
+    head = _front_matter(written)
+    rows = "\n".join(
+        f"| {one.plan.split} | {one.plan.rows:,} | {one.plan.shards:,} | {one.plan.images()} |"
+        for one in written
+    )
+    body = CARD.format(
+        mark=MARK,
+        name=name,
+        rows=rows,
+        page=imagenet2012.DOWNLOAD_PAGE,
+        citation=imagenet2012.CITATION,
+    )
+    unfinished = output / ".README.md"
+    unfinished.write_text(f"---\n{head}\n---\n{body}", encoding="utf-8")
+    os.replace(unfinished, output / "README.md")
+
+
+def _front_matter(written: list[Written]) -> str:
+    from huggingface_hub import DatasetCardData  # only here, as it takes long to import
+
+    total = sum(one.plan.rows for one in written)
+    splits = [
+        {"name": w.plan.split, "num_bytes": w.num_bytes, "num_examples": w.plan.rows}
+        for w in written
+    ]
+    paths = [{"split": s["name"], "path": f"data/{s['name']}-*.parquet"} for s in splits]
+    data = DatasetCardData(
+        pretty_name="ImageNet-1k (ILSVRC2012)",
+        license="other",
+        license_name="imagenet-terms-of-access",
+        license_link=imagenet2012.DOWNLOAD_PAGE,
+        task_categories=["image-classification"],
+        size_categories=next((words for limit, words in SIZES if total < limit), "1M<n<10M"),
+        configs=[{"config_name": "default", "data_files": paths}],
+        dataset_info={
+            "features": written[0].features._to_yaml_list(),
+            "splits": splits,
+            "download_size": sum(w.file_bytes for w in written),
+            "dataset_size": sum(w.num_bytes for w in written),
+        },
+    )
+    return data.to_yaml(line_break="\n")
