@@ -10,7 +10,9 @@ README.md beside this file for what is measured and how to read it.
 import argparse
 import json
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,6 +153,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="a folder to work in; a new one there is used")
     parser.add_argument("--out", type=Path, default=common.HERE, help="folder of the results")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that `finally` runs
     work = work_folder(args.work)
     try:
         runner = Runner(work, args.envs, chosen(args.only))

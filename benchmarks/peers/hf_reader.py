@@ -1,5 +1,6 @@
 """Reading a dataset of the `datasets` library, whoever prepared it."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +11,16 @@ import fsspec
 import protocol
 
 
+file_system = functools.cache(fsspec.filesystem)
+
+
 def bytes_of(image: dict[str, Any]) -> bytes:
     """Return the bytes of an image that was not decoded; some lie in a file, not in Arrow."""
     if image["bytes"] is not None:
         return bytes(image["bytes"])
     protocol_name, separator, _ = image["path"].partition("://")
     if separator:
-        return bytes(fsspec.filesystem(protocol_name).cat_file(image["path"]))
+        return bytes(file_system(protocol_name).cat_file(image["path"]))
     return Path(image["path"]).read_bytes()
 
 

@@ -23,11 +23,12 @@ def in_turns(args: argparse.Namespace, size: int, ours: Access, bare: Access) ->
     """Time both on random rows, each on rows of its own; return the means."""
     rnd = random.Random(args.seed)
     times: dict[Access, list[float]] = {ours: [], bare: []}
+    kept: dict[Access, object] = {}
     for _ in range(args.count):
         for access in rnd.sample((ours, bare), 2):
             row = rnd.randrange(size)
             with timed() as timer:
-                access(row)
+                kept[access] = access(row)  # until the next, as its memory would go back
             times[access].append(timer.seconds)
     return {"ours": statistics.mean(times[ours]), "bare": statistics.mean(times[bare])}
 

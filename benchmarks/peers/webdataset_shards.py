@@ -16,7 +16,7 @@ def prepare(args: argparse.Namespace) -> int:
         pattern = str(args.work / f"{split}-%06d.tar")
         with (
             (args.archives / name).open("rb") as file,
-            wds.ShardWriter(pattern, maxcount=10_000, maxsize=500e6, verbose=0) as writer,
+            wds.ShardWriter(pattern, maxcount=10_000, maxsize=500e6, mtime=0, verbose=0) as writer,
         ):
             for file_name, data in raw_tars.files(file):
                 key = file_name.removesuffix(".JPEG")
