@@ -213,9 +213,9 @@ class Archive:
         self.mtime = status.st_mtime_ns
         self._lock = threading.Lock()
 
-    def __del__(self) -> None:
+    def __del__(self, close: Any = os.close) -> None:  # `os` is gone when the process ends
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
 
     @property
     def official(self) -> bool:
