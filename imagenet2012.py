@@ -188,6 +188,7 @@ def _stat(path: str) -> os.stat_result | None:
 
 
 HAS_PREAD = hasattr(os, "pread")  # Windows has not
+KEPT_MEMORY = 1 << 24
 
 
 class Archive:
@@ -212,6 +213,9 @@ class Archive:
         self.size = status.st_size
         self.mtime = status.st_mtime_ns
         self._lock = threading.Lock()
+        # glibc keeps twice the greatest block that was freed; else it would return the memory of
+        # every batch to the system and fetch it again. These pages are never touched.
+        bytearray(KEPT_MEMORY)
 
     def __del__(self, close: Any = os.close) -> None:  # `os` is gone when the process ends
         if self._fd >= 0:
