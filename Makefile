@@ -19,7 +19,7 @@ demo: $(VENV)/.installed  ## load the bundled archives, or those in DATA_DIR=...
 	$(BIN)/python demo/demo.py "$(DATA_DIR)"
 
 test: $(VENV)/.installed  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed  ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ this module with functions that take URLs, for which ``::`` in a path is special
 strings with ``/``, and only ``os.stat``, ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
+import collections
 import dataclasses
 import errno
 import functools
@@ -30,11 +31,16 @@ import shutil
 import stat
 import tarfile
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 from urllib.parse import quote
 from urllib.parse import unquote
 
@@ -180,13 +186,29 @@ def _error(path: str, problem: str, offset: int | None = None, advice: str = "")
 # ------------------------------------------------------------------------- a file read by offset
 
 
-def _stat(path: str) -> os.stat_result | None:
+class Status(NamedTuple):
+    """What tells a file from another: bytes, time of change or ETag, whether it is a folder."""
+
+    size: int
+    version: int | str
+    is_dir: bool
+    inode: int = 0
+
+
+def _stat(path: str) -> Status | None:
+    """Return the status of a path or URL, or None where nothing is to be seen."""
+    if _is_url(path):
+        return _stat_url(path)
     try:
-        return os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
+    is_dir = stat.S_ISDIR(status.st_mode)
+    return Status(status.st_size, status.st_mtime_ns, is_dir, status.st_ino)
 
 
+T = TypeVar("T")
+R = TypeVar("R")
 HAS_PREAD = hasattr(os, "pread")  # Windows has not
 KEPT_MEMORY = 1 << 24
 
@@ -197,8 +219,10 @@ class Archive:
     Attributes
     ----------
     path : str
-    size, mtime : int
-        Bytes, and nanoseconds of the last change, when it was opened.
+    size : int
+        Bytes, when it was opened.
+    version : int or str
+        Nanoseconds of the last change, when it was opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -211,7 +235,7 @@ class Archive:
             raise _error(path, "not a regular file.", advice="Pass the path of an archive.")
         self.path = path
         self.size = status.st_size
-        self.mtime = status.st_mtime_ns
+        self.version: int | str = status.st_mtime_ns
         self._lock = threading.Lock()
         # glibc keeps twice the greatest block that was freed; else it would return the memory of
         # every batch to the system and fetch it again. These pages are never touched.
@@ -255,15 +279,32 @@ class Archive:
             raise _error(self.path, f"ends where {size - len(data):,} more bytes belong.", offset)
         return data
 
+    def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
+        """Return the header at `offset` and the `size` bytes that follow it."""
+        # Two reads, as cutting the bytes out of one would copy them, which costs more. The
+        # header comes second: it is nearly always in a page that the data have brought in.
+        data = self.read(offset + BLOCK, size)
+        return self.read(offset, BLOCK), data
+
+    def ahead(self, start: int, stop: int, alone: bool) -> "Archive":
+        """Return an archive for reading `start` to `stop` in order; the kernel reads ahead."""
+        return self
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Apply a function that reads to each item, in order."""
+        return map(function, items)
+
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the file was written to since it was opened."""
         status = os.fstat(self._fd)
-        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.version):
             raise _error(self.path, "changed while it was being read.", advice="Load it again.")
 
 
 def _open(path: str) -> Archive:
     """Open `path`, once in a process for as long as the file stays the same."""
+    if _is_url(path):
+        return _opened_url(path, os.getpid())
     try:
         status = os.stat(path)
         return _opened(path, os.getpid(), status.st_ino, status.st_size, status.st_mtime_ns)
@@ -277,6 +318,189 @@ def _open(path: str) -> Archive:
 @functools.lru_cache(maxsize=8)
 def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
     return Archive(path)
+
+
+# ------------------------------------------------------------------------- an archive behind a URL
+
+AHEAD_BYTES, AHEAD_REQUESTS = 8 << 20, 4  # of what is read in order: large, and several in flight
+AHEAD_MARGIN = 1 << 20
+PIECE_BYTES = (
+    1 << 17
+)  # of what is read in turns with 999 others: about an image, to be kept for all
+THREADS = 32
+RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
+VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "xet_hash",
+    "mtime",
+    "LastModified",
+    "updated",
+    "created",
+)
+# Protocols that stored URLs may name. Others can lead to any host: only if the user loads from it.
+CLOUDS = frozenset(("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a"))
+
+_options: dict[str, dict[str, Any]] = {}  # storage options; in memory only, as they hold secrets
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _bucket(url: str) -> str:
+    return "/".join(url.split("/")[:3])
+
+
+def _keep_options(options: dict[str, Any] | None, paths: Iterable[str | None]) -> None:
+    """Keep what the file systems of these URLs need, for as long as the process lives.
+
+    `datasets` has the options of each protocol under its name, and adds those of ``hf``.
+    """
+    for path in paths:
+        if options and path and _is_url(path):
+            plain = {key: value for key, value in options.items() if key != "hf"}
+            _options[_bucket(path)] = options.get(path.partition("://")[0], plain)
+
+
+def _files(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it."""
+    # Without its memory of listings, which may be from before the archive was replaced.
+    options = {"use_listings_cache": False, **_options.get(_bucket(url), {})}
+    return fsspec.core.url_to_fs(url, **options)
+
+
+def _stat_url(url: str) -> Status | None:
+    try:
+        files, name = _files(url)
+        info = files.info(name)
+    except (FileNotFoundError, PermissionError):  # without the right to list, all is forbidden
+        return None
+    except Exception as error:  # each file system raises its own
+        advice = "Check the URL, the network, the credentials and other storage_options."
+        problem = f"cannot be reached: {type(error).__name__}: {error}."
+        raise _error(url, problem, advice=advice) from error
+    version = next((info[key] for key in VERSION_KEYS if info.get(key)), "")
+    return Status(info.get("size") or 0, str(version), info["type"] == "directory")
+
+
+@functools.lru_cache(maxsize=8)
+def _opened_url(url: str, pid: int) -> "RemoteArchive":
+    return RemoteArchive(url)
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(pid: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, "imagenet2012")
+
+
+class RemoteArchive(Archive):
+    """An archive that `fsspec` reads by ranges, such as an object in S3.
+
+    Attributes
+    ----------
+    path : str
+        Its URL.
+    size : int
+        Bytes.
+    version : int or str
+        ETag or time of the last change, as far as its file system tells one.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fd = -1
+        status = _stat(url)
+        if status is None or status.is_dir:
+            raise _error(url, "is not there, or hidden from you.", advice="Check URL and rights.")
+        self.path, self.size, self.version = url, status.size, status.version
+        self._files, self._name = _files(url)
+
+    def advise(self, advice: str) -> None:
+        """Do nothing: there is no kernel to tell."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        if offset + size > self.size:
+            missing = offset + size - self.size
+            raise _error(self.path, f"ends where {missing:,} more bytes belong.", offset)
+        for pause in (*RETRY_AFTER, None):
+            try:
+                data = self._files.cat_file(self._name, start=offset, end=offset + size)
+                if len(data) == size:
+                    return data
+                error: Exception = EOFError(f"{len(data):,} of {size:,} bytes arrived")
+            except Exception as raised:  # each file system raises its own
+                error = raised
+            if pause is None or isinstance(error, FileNotFoundError | PermissionError):
+                break
+            time.sleep(pause)
+        problem = f"cannot be read: {type(error).__name__}: {error}."
+        raise _error(self.path, problem, offset, "Check network and credentials.") from error
+
+    def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
+        """Return the header at `offset` and the `size` bytes that follow it, by one request."""
+        data = self.read(offset, BLOCK + size)
+        return data[:BLOCK], data[BLOCK:]
+
+    def ahead(self, start: int, stop: int, alone: bool) -> Archive:
+        """Return an archive for reading `start` to `stop` in order, by large requests."""
+        return ReadAhead(self, start, stop, alone)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Apply a function that reads to each item, in order, several at a time."""
+        pool, running = _threads(os.getpid()), collections.deque[Future[R]]()
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) == THREADS:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+    def check_unchanged(self) -> None:
+        """Raise `ArchiveError` if the object was replaced since it was opened."""
+        status = _stat(self.path)
+        if status is None or (status.size, status.version) != (self.size, self.version):
+            _opened_url.cache_clear()
+            raise _error(self.path, "changed while it was being read.", advice="Load it again.")
+
+
+class ReadAhead(RemoteArchive):
+    """A remote archive of which a part is read in order; each byte of that is fetched once.
+
+    If it is read alone, the next requests are under way while the last one's bytes are used.
+    """
+
+    def __init__(self, archive: RemoteArchive, start: int, stop: int, alone: bool) -> None:
+        self.__dict__.update(vars(archive))
+        self._start, self._stop, self._alone = start, stop, alone
+        self._step = AHEAD_BYTES if alone else PIECE_BYTES
+        self._pieces: dict[int, Any] = {}
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        if not (self._start <= offset and offset + size <= self._stop and size):
+            return super().read(offset, size)
+        first, last = ((at - self._start) // self._step for at in (offset, offset + size - 1))
+        for number in [number for number in self._pieces if number < first]:
+            del self._pieces[number]
+        data = b"".join(self._piece(number) for number in range(first, last + 1))
+        skipped = offset - self._start - first * self._step
+        return data[skipped : skipped + size]
+
+    def _piece(self, number: int) -> bytes:
+        for ahead in range(number, number + AHEAD_REQUESTS) if self._alone else ():
+            start = self._start + ahead * self._step
+            if ahead not in self._pieces and start < self._stop:
+                self._pieces[ahead] = _threads(os.getpid()).submit(self._fetch, ahead)
+        if number not in self._pieces:
+            self._pieces[number] = self._fetch(number)
+        piece = self._pieces[number]
+        return piece.result() if isinstance(piece, Future) else piece
+
+    def _fetch(self, number: int) -> bytes:
+        start = self._start + number * self._step
+        return super().read(start, min(self._step, self._stop - start))
 
 
 # ------------------------------------------------------------------------- a tar read by regions
@@ -324,6 +548,12 @@ class Tar(NamedTuple):
     end: int
     wnid: str = ""
     label: int = -1
+
+    def stretch(self, number: int, stretches: int) -> tuple[int, int]:
+        """Return where one of its equal stretches begins and ends."""
+        blocks = (self.end - self.start) // BLOCK
+        start, stop = (self.start + blocks * k // stretches * BLOCK for k in (number, number + 1))
+        return start, stop
 
 
 def _number(field: bytes) -> int:
@@ -421,8 +651,7 @@ def _members(
         If a header is damaged, a member does not fit, a name does not belong, the tar was cut off
         (also between two members), data follow its end, or the stretches do not meet.
     """
-    blocks = (tar.end - tar.start) // BLOCK
-    start, stop = (tar.start + blocks * k // stretches * BLOCK for k in (stretch, stretch + 1))
+    start, stop = tar.stretch(stretch, stretches)
     offset = tar.start if stretch == 0 else _first_header(archive, tar, start, stop)
     if offset is None:
         return
@@ -454,12 +683,13 @@ def _begins_member(archive: Archive, tar: Tar, offset: int, header: Member) -> b
     if header.kind in REGULAR and not known:
         return False
     # A header that follows an extension header is part of the member that begins there.
-    for blocks in range(1, 5):
-        before = offset - BLOCK * (blocks + 1)
-        if before >= tar.start:
-            earlier = _header(archive.read(before, BLOCK))
-            if earlier and earlier.kind in EXTENSIONS and -(-earlier.size // BLOCK) == blocks:
-                return False
+    start = max(tar.start, offset - 5 * BLOCK)
+    before = archive.read(start, offset - start)
+    for place in range(0, len(before) - BLOCK, BLOCK):
+        earlier = _header(before[place : place + BLOCK])
+        blocks = (len(before) - place) // BLOCK - 1
+        if earlier and earlier.kind in EXTENSIONS and -(-earlier.size // BLOCK) == blocks:
+            return False
     return True
 
 
@@ -558,17 +788,22 @@ MAGIC = (
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.path.expanduser(os.fspath(path))).replace(os.sep, "/")
+    text = os.fspath(path)
+    if text.startswith(("file://", "local://")):
+        text = str(fsspec.get_filesystem_class("file")._strip_protocol(text))
+    if _is_url(text):
+        return text.rstrip("/")
+    return os.path.abspath(os.path.expanduser(text)).replace(os.sep, "/")
 
 
 def _is_dir(path: str) -> bool:
     status = _stat(path)
-    return status is not None and stat.S_ISDIR(status.st_mode)
+    return status is not None and status.is_dir
 
 
 def _size(path: str) -> int:
     status = _stat(path)
-    return status.st_size if status else 0
+    return status.size if status else 0
 
 
 def _known(paths: Iterable[str]) -> dict[str, str]:
@@ -576,8 +811,10 @@ def _known(paths: Iterable[str]) -> dict[str, str]:
     known: dict[str, str] = {}
     for path in paths:
         for split, source in SOURCES.items():
-            if path.rpartition("/")[2] in source.file_names and _stat(path) and not _is_dir(path):
-                known.setdefault(split, path)
+            if split not in known and path.rpartition("/")[2] in source.file_names:
+                status = _stat(path)
+                if status and not status.is_dir:
+                    known[split] = path
     return known
 
 
@@ -599,8 +836,8 @@ def _find_archives(data_dir: str | None, data_files: dict[str, list[str]] | None
     listed = [path for paths in (data_files or {}).values() for path in paths]
     archives = _known(listed)
     if data_dir is not None:
-        below = os.path.realpath(data_dir).replace(os.sep, "/") + "/"
-        elsewhere = {s: path for s, path in archives.items() if not path.startswith(below)}
+        below = data_dir if _is_url(data_dir) else os.path.realpath(data_dir).replace(os.sep, "/")
+        elsewhere = {s: path for s, path in archives.items() if not path.startswith(f"{below}/")}
         asked = archives or SOURCES
         archives = {s: p for s, p in _in_folder(data_dir).items() if s in asked} | elsewhere
     elif not archives and data_files and data_files.keys() <= SOURCES.keys():
@@ -619,22 +856,32 @@ def _describe(folder: str) -> str:
     """Say in words what a folder holds instead of the archives."""
     if not _stat(folder):
         parent = folder
-        while parent and not _stat(parent):
+        while parent and not _is_url(folder) and not _stat(parent):
             parent = parent.rpartition("/")[0]
-        return f"which is not there, or hidden from you (the path is right up to {parent or '/'})."
+        known = "" if _is_url(folder) else f" (the path is right up to {parent or '/'})"
+        return f"which is not there, or hidden from you{known}."
     if not _is_dir(folder):
         return f"which is a file: pass the folder that it is in, {folder.rpartition('/')[0]}."
     try:
-        with os.scandir(folder) as entries:  # of extracted images there may be a million
-            names = sorted(e.name + "/" * e.is_dir() for e in itertools.islice(entries, 10_000))
+        names = sorted(_entries(folder))
     except OSError as error:
-        return f"which cannot be listed: {error.strerror}."
+        return f"which cannot be listed: {error.strerror or error}."
     if not names:
         return "which is empty."
     hints = [hint for name in names for hint in _hints(folder, name)]
     shown = [n if n[-1] == "/" else f"{n} ({_size(f'{folder}/{n}'):,} bytes)" for n in names[:8]]
     more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
     return "\n  ".join([f"found {', '.join(shown)}{more}.", *hints[:5]])
+
+
+def _entries(folder: str) -> list[str]:
+    """Return the names in a folder, of folders with a slash."""
+    if _is_url(folder):
+        files, name = _files(folder)
+        listed = files.ls(name, detail=True)
+        return [e["name"].rpartition("/")[2] + "/" * (e["type"] == "directory") for e in listed]
+    with os.scandir(folder) as entries:  # of extracted images there may be a million
+        return [e.name + "/" * e.is_dir() for e in itertools.islice(entries, 10_000)]
 
 
 def _hints(folder: str, name: str) -> Iterator[str]:
@@ -692,6 +939,7 @@ def _check_kind(split: str, path: str) -> None:
     if _stat(path + ".aria2"):
         advice = "Let it finish, or remove the .aria2 file if the archive is whole."
         raise _error(path, f"is still being downloaded: {path}.aria2 is there.", advice=advice)
+    _opened_url.cache_clear()  # an object may have been replaced since it was opened
     _open(path)  # raises what may be wrong with the file itself
     guess = _guess(path)
     if guess != split:
@@ -722,12 +970,14 @@ def _check_sha256(split: str, path: str) -> None:
     expected = SOURCES[split].sha256
     if expected is None:
         return logger.warning(f"{path}: no official SHA-256 is known for it, so none is checked.")
-    digest, buffer = hashlib.sha256(), bytearray(1 << 20)
-    bar = datasets.utils.tqdm(total=_size(path), unit="B", unit_scale=True, desc=f"SHA-256 {split}")
-    with bar, io.FileIO(path) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-            bar.update(count)
+    digest, size = hashlib.sha256(), _size(path)
+    archive = _open(path).ahead(0, size, alone=True)
+    bar = datasets.utils.tqdm(total=size, unit="B", unit_scale=True, desc=f"SHA-256 {split}")
+    with bar:
+        for offset in range(0, size, 1 << 20):
+            data = archive.read(offset, min(1 << 20, size - offset))
+            digest.update(data)
+            bar.update(len(data))
     if digest.hexdigest() != expected:
         raise NonMatchingChecksumError(
             f"{path}: its SHA-256 is {digest.hexdigest()}, that of the original {expected}. The "
@@ -848,7 +1098,15 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
                 errno.ENOENT, "not the URL of an image in an ILSVRC2012 archive", path
             )
         path, header, size, name = match.groups()
-        return _unquoted(path), int(header), int(size), name
+        path = _unquoted(path)
+        if (
+            _is_url(path)
+            and path.partition("://")[0] not in CLOUDS
+            and _bucket(path) not in _options
+        ):
+            problem = "is not read because a dataset says so. Load it from there yourself first."
+            raise _error(path, problem, advice="A URL in a dataset could lead anywhere.")
+        return path, int(header), int(size), name
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
@@ -863,10 +1121,8 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         archive_path, offset, size, name = self._parse(path)
         archive = _open(archive_path)
         if fits := size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size:
-            # Two reads, as cutting the bytes out of one would copy them, which costs more. The
-            # header comes second: it is nearly always in a page that the data have brought in.
-            data = archive.read(offset + BLOCK, size)
-            header = _header(archive.read(offset, BLOCK))
+            block, data = archive.read_member(offset, size)
+            header = _header(block)
             named = header is not None and (header.name, header.size) == (name, size)
             fits = named and header.kind in REGULAR  # type: ignore[union-attr]
         if not fits:
@@ -908,6 +1164,9 @@ class Shard(NamedTuple):
     stretches: int
 
 
+Row = tuple[Member, dict[str, Any]]
+
+
 @dataclasses.dataclass
 class Imagenet2012Config(datasets.BuilderConfig):
     """What can be chosen.
@@ -942,8 +1201,8 @@ class Imagenet2012Config(datasets.BuilderConfig):
         except ManualDownloadError:
             return super().create_config_id(config_kwargs, custom_features)
         for split, path in archives.items():
-            status, name = os.stat(path), path.rpartition("/")[2]
-            chosen[split] = f"{name} {status.st_size} {status.st_mtime_ns}"
+            status = _stat(path) or Status(0, 0, False)
+            chosen[split] = f"{path.rpartition('/')[2]} {status.size} {status.version}"
             if self.name == "in_place":
                 chosen[split] += f" in {path}"
         return super().create_config_id(chosen, custom_features)
@@ -980,6 +1239,8 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = _absolute(kwargs["data_dir"])
+        listed = itertools.chain.from_iterable((_listed(kwargs.get("data_files")) or {}).values())
+        _keep_options(kwargs.get("storage_options"), [kwargs.get("data_dir"), *listed])
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
         # Batches of images are held in memory; rows of an index are small.
         batch = 1000 if kwargs.get("config_name") == "in_place" else 100
@@ -1079,46 +1340,78 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             shards = [Shard(index, index + 1, 0, 1) for index in range(len(tars))]
         else:
             shards = [Shard(0, len(tars), k, NUM_STRETCHES) for k in range(NUM_STRETCHES)]
-        state = (path, archive.size, archive.mtime)
+        state = (path, archive.size, archive.version)
         return {"split": split, "archive": state, "tars": tars, "shards": shards}
 
     def _generate_examples(
-        self, split: str, archive: tuple[str, int, int], tars: tuple[Tar, ...], shards: list[Shard]
+        self,
+        split: str,
+        archive: tuple[str, int, int | str],
+        tars: tuple[Tar, ...],
+        shards: list[Shard],
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        _keep_options(self.storage_options, [archive[0]])  # this may be a new process
         opened = _open(archive[0])
-        if (opened.size, opened.mtime) != archive[1:]:
+        if (opened.size, opened.version) != archive[1:]:
             raise _error(archive[0], "changed since it was checked.", advice="Load it again.")
         in_place = self.config.name == "in_place"
         opened.advise("RANDOM" if in_place or self.config.order == "mixed" else "SEQUENTIAL")
-        for number, shard in enumerate(shards):
+        for number, rows in enumerate(self._shards(opened, split, tars, shards)):
             names: set[str] = set()
-            members = self._labelled_members(opened, split, tars, shard)
-            for index, (label, member) in enumerate(members):
+            for index, (member, example) in enumerate(rows):
                 if member.name in names:
                     raise _error(opened.path, f"{member.name!r} stands twice.", member.start)
                 names.add(member.name)
-                image = _in_place(opened, member) if in_place else _copied(opened, split, member)
-                example = {"file_name": member.name, "image": image, "label": label}
                 yield _key(number, index, member), example
             opened.check_unchanged()
 
-    def _labelled_members(
+    def _shards(
+        self, archive: Archive, split: str, tars: tuple[Tar, ...], shards: list[Shard]
+    ) -> Iterable[Iterable[Row]]:
+        """Return the rows of each shard."""
+        rows = functools.partial(self._rows, archive, split, tars)
+        if self.config.name == "in_place" and isinstance(archive, RemoteArchive):
+            # One small request leads to the next, so many shards are followed at a time.
+            return archive.map(lambda shard: list(rows(shard)), shards)
+        return map(rows, shards)
+
+    def _rows(
         self, archive: Archive, split: str, tars: tuple[Tar, ...], shard: Shard
-    ) -> Iterator[tuple[int, Member]]:
-        """Yield the members of a shard; of several tars, one from each in turn."""
-        pattern, part = SOURCES[split].image, (shard.stretch, shard.stretches)
+    ) -> Iterator[Row]:
+        """Yield the rows of a shard; of several tars, one from each in turn."""
+        chosen = tars[shard.first : shard.last]
         streams = [
-            (tar, _members(archive, tar, pattern, *part)) for tar in tars[shard.first : shard.last]
+            self._stream(archive, split, tar, shard, alone=len(chosen) == 1) for tar in chosen
         ]
+        if len(streams) == 1:
+            yield from streams[0]
+            return
         # Neighbours in WordNet should not be neighbours in a batch.
         random.Random(shard.stretch).shuffle(streams)
+        apply = map if self.config.name == "in_place" else archive.map
         while streams:
-            for stream in streams[:]:
-                tar, members = stream
-                if (member := next(members, None)) is not None:
-                    yield self._label(archive, split, tar, member), member
-                else:
-                    streams.remove(stream)
+            rows = zip(streams, apply(lambda stream: next(stream, None), streams), strict=True)
+            streams = []
+            for stream, row in rows:
+                if row is not None:
+                    streams.append(stream)
+                    yield row
+
+    def _stream(
+        self, archive: Archive, split: str, tar: Tar, shard: Shard, alone: bool
+    ) -> Iterator[Row]:
+        """Yield the rows of a stretch of a tar."""
+        in_place = self.config.name == "in_place"
+        if not in_place:
+            start, stop = tar.stretch(shard.stretch, shard.stretches)
+            # Its reader looks at a few blocks before it, and at what begins after it.
+            start, stop = max(tar.start, start - 8 * BLOCK), min(tar.end, stop + AHEAD_MARGIN)
+            archive = archive.ahead(start, stop, alone)
+        pattern = SOURCES[split].image
+        for member in _members(archive, tar, pattern, shard.stretch, shard.stretches):
+            label = self._label(archive, split, tar, member)
+            image = _in_place(archive, member) if in_place else _copied(archive, split, member)
+            yield member, {"file_name": member.name, "image": image, "label": label}
 
     def _label(self, archive: Archive, split: str, tar: Tar, member: Member) -> int:
         """Return the label: the class tar's in training, else by the number in the file name."""
@@ -1233,7 +1526,10 @@ def load(
         If one is not what it should be.
     """
     folder = None if data_dir is None else _absolute(data_dir)
-    archives = _find_archives(folder, _listed(data_files))
+    listed = _listed(data_files)
+    paths = itertools.chain.from_iterable((listed or {}).values())
+    _keep_options(kwargs.get("storage_options"), [folder, *paths])
+    archives = _find_archives(folder, listed)
     if folder and split is None:
         _warn_of_missing(archives)
     asked = [s for s in SOURCES if re.search(rf"\b{s}\b", str(split))] or list(archives)

@@ -1,4 +1,6 @@
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 # Before `datasets` is imported: nothing of these tests goes to the user's cache, or to the network.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="imagenet2012-tests-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 

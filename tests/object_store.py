@@ -1,0 +1,160 @@
+"""A real S3 server on this machine (moto's), behind a proxy that counts, delays and fails."""
+
+import http.client
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+KEY, SECRET, BUCKET = "tests-access-key", "tests-secret-never-to-be-stored", "bucket"
+
+
+class Store:
+    """What the tests set and read.
+
+    Attributes
+    ----------
+    latency : float
+        Seconds that each request waits.
+    failures : dict of str to int
+        How many of the next GET requests fail: with "status" 500, or "cut" in their body.
+    gets : Counter
+        GET requests by range.
+    sent : int
+        Bytes of objects that were sent.
+    most : int
+        Most GET requests that were under way at a time.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.latency = 0.0
+        self.failures = {"status": 0, "cut": 0}
+        self.lock = threading.Lock()
+        self.url = ""
+        self.reset()
+
+    def reset(self) -> None:
+        self.gets: Counter[str] = Counter()
+        self.sent = self.under_way = self.most = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Storage options for `fsspec`."""
+        client = {"endpoint_url": self.url, "region_name": "us-east-1"}
+        retries = {"retries": {"max_attempts": 0}}
+        return {"key": KEY, "secret": SECRET, "client_kwargs": client, "config_kwargs": retries}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same as environment variables."""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def put(self, key: str, data: bytes) -> str:
+        """Store an object and return its URL."""
+        self._client().put_object(Bucket=BUCKET, Key=key, Body=data)
+        return f"s3://{BUCKET}/{key}"
+
+    def put_folder(self, folder: Path, name: str) -> str:
+        """Store the files of a folder and return its URL."""
+        for path in folder.iterdir():
+            self.put(f"{name}/{path.name}", path.read_bytes())
+        return f"s3://{BUCKET}/{name}"
+
+    def _client(self) -> Any:
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+            region_name="us-east-1",
+        )
+
+    def fail(self, how: str) -> bool:
+        """Tell whether the next request is to fail so."""
+        with self.lock:
+            self.failures[how] -= 1
+            return self.failures[how] >= 0
+
+
+def handler(store: Store) -> type[BaseHTTPRequestHandler]:
+    """Return a handler that passes requests on to the server."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            with store.lock:
+                store.gets[self.headers.get("Range", "")] += 1
+                store.under_way += 1
+                store.most = max(store.most, store.under_way)
+            try:
+                self.pass_on()
+            finally:
+                with store.lock:
+                    store.under_way -= 1
+
+        def do_HEAD(self) -> None:
+            self.pass_on()
+
+        def pass_on(self) -> None:
+            time.sleep(store.latency)
+            ranged = self.command == "GET" and "Range" in self.headers
+            if ranged and store.fail("status"):
+                self.send_response(500)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            link = http.client.HTTPConnection("127.0.0.1", store.port)
+            link.request(self.command, self.path, headers=dict(self.headers))
+            answer = link.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("date", "server", "connection", "transfer-encoding"):
+                    self.send_header(name, value)
+            self.end_headers()
+            if ranged and store.fail("cut"):
+                self.wfile.write(body[: len(body) // 2])
+                self.close_connection = True
+                return
+            with store.lock:
+                store.sent += len(body) if ranged else 0
+            self.wfile.write(body)
+
+    return Proxy
+
+
+@contextmanager
+def running() -> Iterator[Store]:
+    """Run server and proxy."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    store = Store(server.get_host_and_port()[1])
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(store))
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    store.url = f"http://127.0.0.1:{proxy.server_port}"
+    store._client().create_bucket(Bucket=BUCKET)
+    try:
+        yield store
+    finally:
+        proxy.shutdown()
+        server.stop()

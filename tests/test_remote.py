@@ -1,0 +1,295 @@
+"""Archives in object storage and behind other URLs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fakes
+import fsspec
+import pytest
+from conftest import ROOT
+from conftest import Archives
+from rows import contents
+from rows import undecoded
+from rows import wanted
+
+import imagenet2012
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto.server")
+import object_store
+
+CHECKED = ("default", "in_place")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[object_store.Store]:
+    with object_store.running() as store:
+        yield store
+
+
+@pytest.fixture
+def store(
+    server: object_store.Store, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object_store.Store]:
+    monkeypatch.setattr(imagenet2012, "RETRY_AFTER", (0.01, 0.01))
+    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 6)  # of 90 images, not of 50,000
+    imagenet2012._opened_url.cache_clear()
+    server.reset()
+    yield server
+    server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
+    imagenet2012._options.clear()
+
+
+@pytest.fixture(scope="module")
+def folder(server: object_store.Store, archives: Archives) -> str:
+    return server.put_folder(archives.folder, "imagenet")
+
+
+@pytest.fixture(scope="module")
+def large(server: object_store.Store) -> tuple[str, dict[str, list[fakes.Member]], int]:
+    """Training images of 200 kB in 4 classes: URL of the folder, the images, bytes."""
+    images = {
+        wnid: [(name, data + os.urandom(200_000)) for name, data in members]
+        for wnid, members in fakes.train_images(4, 10)
+    }
+    data = fakes.train_tar(images)
+    url = server.put("large/ILSVRC2012_img_train.tar", data)
+    return url.rpartition("/")[0], images, len(data)
+
+
+@pytest.fixture
+def options(store: object_store.Store, cache: dict[str, Any]) -> dict[str, Any]:
+    return {**cache, "storage_options": store.options}
+
+
+@pytest.mark.parametrize("config", CHECKED)
+def test_all_splits_are_loaded(
+    folder: str, archives: Archives, options: dict[str, Any], config: str
+) -> None:
+    loaded = imagenet2012.load(folder, config, **options)
+    for split, expected in archives.expected.items():
+        assert sorted(contents(loaded[split])) == wanted(expected)
+        assert loaded[split][0]["image"].mode == "RGB"
+
+
+@pytest.mark.parametrize("config", CHECKED)
+def test_two_processes_load_the_same(
+    folder: str, archives: Archives, options: dict[str, Any], config: str
+) -> None:
+    loaded = imagenet2012.load(folder, config, split="train", num_proc=2, **options)
+    assert sorted(contents(loaded)) == wanted(archives.expected["train"])
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+def test_streaming(folder: str, archives: Archives, options: dict[str, Any], order: str) -> None:
+    streamed = imagenet2012.load(folder, streaming=True, order=order, **options)
+    for split, expected in archives.expected.items():
+        assert sorted(contents(streamed[split])) == wanted(expected)
+
+
+def test_the_library_loads_files_by_url(
+    folder: str, archives: Archives, options: dict[str, Any]
+) -> None:
+    files = {"validation": f"{folder}/ILSVRC2012_img_val.tar"}
+    options["storage_options"] = {"s3": options["storage_options"]}  # as `datasets` wants them
+    loaded = datasets.load_dataset("imagenet2012", data_files=files, **options)
+    assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
+
+
+@pytest.mark.parametrize("config", CHECKED)
+def test_credentials_are_not_stored(
+    folder: str, options: dict[str, Any], tmp_path: Path, config: str
+) -> None:
+    loaded = imagenet2012.load(folder, config, split="validation", **options)
+    loaded.save_to_disk(str(tmp_path / "saved"))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".arrow" for path in files)
+    for path in files:
+        assert object_store.SECRET.encode() not in path.read_bytes(), path
+        assert object_store.KEY.encode() not in path.read_bytes(), path
+        assert object_store.SECRET not in str(path)
+
+
+def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
+    large: tuple[str, dict[str, list[fakes.Member]], int],
+    store: object_store.Store,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, images, size = large
+    monkeypatch.setattr(imagenet2012, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
+    store.latency = 0.02
+    loaded = imagenet2012.load(url, split="train", **options)
+    assert len(loaded) == 40
+    assert size <= store.sent < 1.05 * size
+    headers = len(images) + 15  # one for each class tar, and the checks before the work
+    assert sum(store.gets.values()) <= size / (1 << 19) + len(images) + headers
+    assert store.most >= imagenet2012.AHEAD_REQUESTS
+
+
+def test_mixed_order_reads_each_byte_about_once(
+    large: tuple[str, dict[str, list[fakes.Member]], int],
+    store: object_store.Store,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, images, size = large
+    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 2)
+    store.latency = 0.02
+    streamed = imagenet2012.load(url, split="train", streaming=True, order="mixed", **options)
+    expected = sorted((name, data) for members in images.values() for name, data in members)
+    assert sorted((name, data) for name, data, _ in contents(streamed)) == expected
+    assert store.sent < 1.4 * size
+    assert store.most >= len(images)  # a class each
+
+
+def test_an_index_reads_only_headers_many_at_a_time(
+    large: tuple[str, dict[str, list[fakes.Member]], int],
+    store: object_store.Store,
+    options: dict[str, Any],
+) -> None:
+    url, images, size = large
+    store.latency = 0.02
+    loaded = imagenet2012.load(url, "in_place", split="train", **options)
+    assert len(loaded) == 40
+    assert store.sent < 0.05 * size
+    assert store.most >= len(images)
+    store.reset()
+    name = loaded[7]["file_name"]
+    data = dict(member for members in images.values() for member in members)[name]
+    store.reset()
+    assert undecoded(loaded)[7]["image"]["path"].startswith("imagenet2012://s3%3A%2F%2Fbucket%2F")
+    assert contents(loaded.select([7]))[0][1] == data
+    assert (sum(store.gets.values()), store.sent) == (1, len(data) + 512)  # header and data
+
+
+@pytest.mark.parametrize("how", ["status", "cut"])
+@pytest.mark.parametrize("config", CHECKED)
+def test_failed_requests_are_tried_again(
+    folder: str,
+    archives: Archives,
+    store: object_store.Store,
+    options: dict[str, Any],
+    config: str,
+    how: str,
+) -> None:
+    store.failures[how] = 2
+    loaded = imagenet2012.load(folder, config, split="validation", **options)
+    assert store.failures[how] < 0
+    assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
+
+
+def test_a_lasting_failure_is_named(
+    folder: str, store: object_store.Store, options: dict[str, Any]
+) -> None:
+    streamed = imagenet2012.load(folder, split="validation", streaming=True, **options)
+    store.failures["status"] = 1000
+    with pytest.raises(imagenet2012.ArchiveError, match=r"s3://.*img_val\.tar, at byte.*cannot be"):
+        next(iter(streamed))
+
+
+def test_a_server_out_of_reach_is_named(options: dict[str, Any]) -> None:
+    options["storage_options"]["client_kwargs"]["endpoint_url"] = "http://127.0.0.1:9"
+    with pytest.raises(imagenet2012.ArchiveError, match=r"cannot be reached.*\n.*storage_options"):
+        imagenet2012.load("s3://other/imagenet", **options)
+
+
+def test_a_folder_without_archives_is_described(
+    store: object_store.Store, options: dict[str, Any]
+) -> None:
+    store.put("empty/ILSVRC2012_img_train.tar.gz", b"\x1f\x8b")
+    missing = datasets.exceptions.ManualDownloadError
+    with pytest.raises(missing, match=r"Looked in s3://bucket/nothing, which is not there"):
+        imagenet2012.load("s3://bucket/nothing", **options)
+    with pytest.raises(missing, match=r"train\.tar\.gz is compressed"):
+        imagenet2012.load("s3://bucket/empty/", **options)
+
+
+def test_a_replaced_object_is_noticed(
+    archives: Archives, store: object_store.Store, options: dict[str, Any]
+) -> None:
+    data = (archives.folder / "ILSVRC2012_img_val.tar").read_bytes()
+    url = store.put("replaced/ILSVRC2012_img_val.tar", data)
+    folder = url.rpartition("/")[0]
+    placed = imagenet2012.load(folder, "in_place", split="validation", **options)
+    streamed = imagenet2012.load(folder, split="validation", streaming=True, **options)
+    other = fakes.tar(fakes.flat_images("val", 90, seed=1))
+    store.put("replaced/ILSVRC2012_img_val.tar", other)
+    with pytest.raises(imagenet2012.ArchiveError, match=r"changed|is not here"):
+        list(streamed)
+    with pytest.raises(imagenet2012.ArchiveError, match="is not here"):
+        placed[0]
+    again = imagenet2012.load(folder, "in_place", split="validation", **options)
+    assert again[0]["file_name"] != placed.with_format("arrow")[0]["file_name"][0].as_py()
+
+
+def test_other_processes_take_credentials_from_the_environment(
+    folder: str, store: object_store.Store, options: dict[str, Any], tmp_path: Path
+) -> None:
+    loaded = imagenet2012.load(folder, "in_place", split="validation", **options)
+    loaded.save_to_disk(str(tmp_path / "saved"))
+    code = "import datasets, imagenet2012\n"
+    code += f"print(datasets.load_from_disk({str(tmp_path / 'saved')!r})[3]['image'].mode)"
+    env = {**os.environ, **store.environment, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == "RGB", done.stderr
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_of_a_data_loader_read_in_place(
+    folder: str,
+    store: object_store.Store,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    context: str,
+) -> None:
+    data = pytest.importorskip("torch.utils.data")
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    loaded = imagenet2012.load(folder, "in_place", split="validation", **options)
+    assert loaded[0]["image"].mode == "RGB"  # what is open here must not harm a forked worker
+    sizes = loaded.select(range(8)).select_columns("image")
+    loader = data.DataLoader(
+        sizes, batch_size=2, num_workers=2, collate_fn=len, multiprocessing_context=context
+    )
+    assert list(loader) == [2, 2, 2, 2]
+
+
+def test_a_url_in_a_dataset_does_not_lead_to_other_hosts(
+    folder: str, store: object_store.Store, options: dict[str, Any]
+) -> None:
+    placed = imagenet2012.load(folder, "in_place", split="validation", **options)
+    url = undecoded(placed)[0]["image"]["path"]
+    host = store.url.replace(":", "%3A").replace("/", "%2F")
+    other = url.replace("s3%3A%2F%2F", f"{host}%2F")
+    store.reset()
+    with pytest.raises(imagenet2012.ArchiveError, match="because a dataset says so"):
+        fsspec.open(other).open()
+    chained = url.replace("s3%3A%2F%2F", f"simplecache%3A%3A{host}%2F")
+    with pytest.raises(imagenet2012.ArchiveError, match="because a dataset says so"):
+        fsspec.open(chained).open()
+    assert not store.gets
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file"])
+def test_other_protocols(archives: Archives, cache: dict[str, Any], protocol: str) -> None:
+    url = archives.folder.as_uri()
+    if protocol == "memory":
+        url = "memory://imagenet"
+        for path in archives.folder.iterdir():
+            fsspec.filesystem("memory").pipe(f"/imagenet/{path.name}", path.read_bytes())
+    for config in CHECKED:
+        loaded = imagenet2012.load(url, config, split="validation", **cache)
+        assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
+
+
+def test_all_checks_hash_a_remote_archive(folder: str, options: dict[str, Any]) -> None:
+    options["verification_mode"] = "all_checks"
+    with pytest.raises(imagenet2012.ArchiveError, match="bytes, the original validation archive"):
+        imagenet2012.load(folder, split="validation", **options)
