@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ def check(
     Report
     """
     source = imagenet2012.SOURCES[split]
-    report = Report(split, path, os.path.getsize(path), source.size)
+    report = Report(split, path, imagenet2012._size(path), source.size)
     report.official_images = source.num_examples
     try:
         imagenet2012._check_kind(split, path)
@@ -87,10 +86,11 @@ def hash_archive(
 ) -> None:
     """Add the SHA-256 of the archive to its report, and hold it to the official one if `strict`."""
     digest = hashlib.sha256()
-    with open(report.path, "rb", buffering=0) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            progress(len(chunk))
+    archive = imagenet2012._open(report.path).ahead(0, report.size, alone=True)
+    for offset in range(0, report.size, 1 << 20):
+        chunk = archive.read(offset, min(1 << 20, report.size - offset))
+        digest.update(chunk)
+        progress(len(chunk))
     report.sha256 = digest.hexdigest()
     expected = imagenet2012.SOURCES[report.split].sha256
     if strict and expected not in (None, report.sha256):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 import imagenet2012
 from imagenet2012_tools import card
 from imagenet2012_tools import check as checks
+from imagenet2012_tools import cluster
 from imagenet2012_tools import export as exports
 from imagenet2012_tools import hub
 from imagenet2012_tools import sheet
@@ -83,7 +84,12 @@ class Group(click.Group):
         except OSError as error:
             named = error.strerror and error.filename
             fail(f"{error.filename}: {error.strerror}." if named else str(error))
-        except (ValueError, hub.HubError, datasets.exceptions.DatasetsError) as error:
+        except (
+            ModuleNotFoundError,
+            ValueError,
+            hub.HubError,
+            datasets.exceptions.DatasetsError,
+        ) as error:
             fail(str(error))
 
 
@@ -167,7 +173,7 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
     missing = [split for split in wanted if split not in archives]
     strict, reports = not no_checks, []
     for split in (s for s in wanted if s in archives):
-        size = os.path.getsize(archives[split])
+        size = imagenet2012._size(archives[split])
         with bar(size, "B", f"{split}, headers") as progress:
             reports.append(
                 checks.check(split, archives[split], strict=strict, progress=progress.update)
@@ -305,11 +311,17 @@ def find_classes(text: str, names: list[str]) -> list[int]:
     return found
 
 
-def load(folder: str, split: str, no_checks: bool, num_proc: int | None) -> datasets.Dataset:
+def load(
+    folder: str, split: str, no_checks: bool, num_proc: int | None, in_memory: bool = False
+) -> datasets.Dataset:
     """Load a split in place."""
-    mode = "no_checks" if no_checks else "basic_checks"
     return imagenet2012.load(
-        folder, "in_place", split=split, verification_mode=mode, num_proc=num_proc
+        folder,
+        "in_place",
+        split=split,
+        verification_mode="no_checks" if no_checks else "basic_checks",
+        num_proc=num_proc,
+        keep_in_memory=in_memory,
     )
 
 
@@ -345,6 +357,11 @@ def load(folder: str, split: str, no_checks: bool, num_proc: int | None) -> data
     help="About, with --output.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the shuffle, with --output.")
+@click.option(
+    "--ray",
+    is_flag=True,
+    help="With --output: on all nodes of the running Ray cluster, which share DIR and FOLDER.",
+)
 @click.option("--push", metavar="REPO_ID", help="Upload the folder of --output to the Hub.")
 @click.option("--public", is_flag=True, help="With --push: not a private repository.")
 def prepare(
@@ -364,8 +381,8 @@ def prepare(
       imagenet2012 prepare ~/imagenet --output ~/in256 --size 256 --push me/in256
     """
     if not output:
-        if push or options["size"]:
-            raise click.UsageError("--push and --size are about the folder of --output: give it.")
+        if push or options["size"] or options["ray"]:
+            raise click.UsageError("--push, --size and --ray go with --output: give it.")
         return prepare_cache(folder, options)
     if options["in_place"]:
         raise click.UsageError("--output writes the images: --in-place does not go with it.")
@@ -407,16 +424,23 @@ def prepare_repository(folder: str, output: Path, name: str, options: dict[str, 
     archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
     splits = tuple(dict.fromkeys(options["splits"] or archives))
     card.check_card(output)
+    if options["ray"]:
+        cluster.connected()  # before the work
     keep = {key: options[key] for key in ("seed", "size", "quality", "shard_size")}
     planned = []
     for split in splits:
-        dataset = load(folder, split, options["no_checks"], options["num_proc"])
+        dataset = load(
+            folder, split, options["no_checks"], options["num_proc"], in_memory=options["ray"]
+        )
         planned.append(
             (dataset, exports.make_plan(dataset, split, archives[split], output / "data", **keep))
         )
     total = sum(plan.rows for _, plan in planned)
     with bar(total, " images", "writing") as progress:
-        exports.export(planned, output / "data", options["num_proc"], progress.update)
+        if options["ray"]:
+            cluster.export(planned, output / "data", progress.update)
+        else:
+            exports.export(planned, output / "data", options["num_proc"], progress.update)
     for _, plan in planned:
         shards = f"{plan.shards:,} shard{'s' * (plan.shards > 1)}"
         click.echo(f"{plan.split}: {plan.rows:,} images in {shards}")

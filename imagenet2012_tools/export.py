@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import platform
 import shutil
 import signal
 import threading
@@ -106,11 +107,12 @@ def make_plan(
     ValueError
         If the folder holds shards of the split that were made in another way.
     """
-    status = os.stat(path)
+    status = imagenet2012._stat(path)
+    assert status, path  # it was just read
     plan = Plan(
         split=split,
         rows=len(dataset),
-        archive=f"{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}",
+        archive=f"{os.path.basename(path)} {status.size} {status.version}",
         seed=seed,
         size=size,
         quality=quality if size else None,
@@ -120,7 +122,7 @@ def make_plan(
     found = {file: read_record(file) for file in sorted(folder.glob(f"{split}-*.parquet"))}
     # The number is an estimate, which another version of Pillow may make otherwise.
     shards = next((record.get("shards", 0) for record in found.values() if record), 0)
-    shards = shards or round(estimate(dataset, plan, status.st_size) / shard_size)
+    shards = shards or round(estimate(dataset, plan, status.size) / shard_size)
     plan = dataclasses.replace(plan, shards=max(1, min(plan.rows, shards)))
     for file, record in found.items():
         _check_same(file, record, plan)
@@ -223,7 +225,7 @@ def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) 
     schema = schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
     if is_finished(path, schema, rows["file_name"][:]):
         return _advance(len(rows))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     try:
         with open(unfinished, "wb") as file:
             with pq.ParquetWriter(
@@ -260,6 +262,20 @@ def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[p
 
 
 # ------------------------------------------------------------------------- all shards
+
+
+def prepare_folder(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
+    """Make the folder of the shards ready, or raise `OSError` if its disk is too small."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    _check_space(planned, folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed had not finished."""
+    for leftover in folder.glob(".*.parquet.*"):
+        leftover.unlink(missing_ok=True)
+
 
 _context = multiprocessing.get_context("spawn")
 _shared: dict[str, Any] = {}  # in a worker: how many images are done, and whether to stop
@@ -301,10 +317,7 @@ def export(
     progress : callable
         Told of the images written or found.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.parquet.*"):  # of a run that was killed
-        leftover.unlink()
-    _check_space(planned, folder)
+    prepare_folder(planned, folder)
     done, stop = _context.Value("q", 0), _context.Event()
     num_proc = min(num_proc, sum(plan.shards for _, plan in planned))
     with ProcessPoolExecutor(num_proc, _context, _start_worker, (done, stop)) as pool:
