@@ -87,6 +87,10 @@ def _follow(ray: Any, tasks: dict[Any, tuple[Plan, int]], folder: Path, progress
                 ray.get(task)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
+            except ray.exceptions.RayError as error:  # want of memory, for one
+                raise OSError(
+                    f"{plan.name(shard)} could not be written on the cluster: {error}"
+                ) from error
             if not (folder / plan.name(shard)).exists():
                 raise OSError(
                     f"{folder / plan.name(shard)} was written on another node and is not to be "

@@ -6,14 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import datasets
 import fakes
 import pytest
 from conftest import ROOT
-
-import imagenet2012
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -71,7 +68,7 @@ def test_a_lost_node_changes_nothing(cluster: Cluster, folder: Path, tmp_path: P
         time.sleep(0.01)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     done = len(list(together.glob("data/*.parquet")))
-    out, errors = running.communicate(timeout=120)
+    _out, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors
     shards = len(list(alone.glob("data/*.parquet")))
     assert 4 <= done < shards / 2  # it was killed in the middle of the work
