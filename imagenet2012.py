@@ -482,9 +482,9 @@ class ReadAhead(RemoteArchive):
         if not (self._start <= offset and offset + size <= self._stop and size):
             return super().read(offset, size)
         first, last = ((at - self._start) // self._step for at in (offset, offset + size - 1))
-        for number in [number for number in self._pieces if number < first]:
-            del self._pieces[number]
         data = b"".join(self._piece(number) for number in range(first, last + 1))
+        for number in [number for number in self._pieces if number < last]:
+            del self._pieces[number]
         skipped = offset - self._start - first * self._step
         return data[skipped : skipped + size]
 
@@ -1401,17 +1401,21 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         self, archive: Archive, split: str, tar: Tar, shard: Shard, alone: bool
     ) -> Iterator[Row]:
         """Yield the rows of a stretch of a tar."""
-        in_place = self.config.name == "in_place"
-        if not in_place:
+        if self.config.name != "in_place":
             start, stop = tar.stretch(shard.stretch, shard.stretches)
             # Its reader looks at a few blocks before it, and at what begins after it.
             start, stop = max(tar.start, start - 8 * BLOCK), min(tar.end, stop + AHEAD_MARGIN)
             archive = archive.ahead(start, stop, alone)
         pattern = SOURCES[split].image
         for member in _members(archive, tar, pattern, shard.stretch, shard.stretches):
-            label = self._label(archive, split, tar, member)
-            image = _in_place(archive, member) if in_place else _copied(archive, split, member)
-            yield member, {"file_name": member.name, "image": image, "label": label}
+            # Not kept in a variable here, where it would stay until the next round.
+            yield member, self._example(archive, split, tar, member)
+
+    def _example(self, archive: Archive, split: str, tar: Tar, member: Member) -> dict[str, Any]:
+        label = self._label(archive, split, tar, member)
+        in_place = self.config.name == "in_place"
+        image = _in_place(archive, member) if in_place else _copied(archive, split, member)
+        return {"file_name": member.name, "image": image, "label": label}
 
     def _label(self, archive: Archive, split: str, tar: Tar, member: Member) -> int:
         """Return the label: the class tar's in training, else by the number in the file name."""

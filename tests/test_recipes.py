@@ -45,11 +45,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
         return names
 
 
-OPTIONAL = ("torch", "simplejpeg")
+OPTIONAL = ("torch", "simplejpeg", "ray")
 
 
 def needs(block: str, package: str) -> bool:
-    words = {"torch": r"torch|DataLoader", "simplejpeg": "simplejpeg"}
+    words = {"torch": r"torch|DataLoader", "simplejpeg": "simplejpeg", "ray": r"import ray"}
     return bool(re.search(words[package], block))
 
 
@@ -137,3 +137,19 @@ def test_resuming_a_permutation(ran: dict[str, Any]) -> None:
 def test_torch(ran: dict[str, Any]) -> None:
     assert sum(len(list(sampler)) for sampler in ran["samplers"]) == 300
     assert len(ran["labels"]) > 0
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_parts_for_ranks(ran: dict[str, Any]) -> None:
+    names = [name for part in ran["parts"] for name in part["file_name"]]
+    assert sorted(names) == sorted(ran["train"]["file_name"])
+
+
+def test_object_storage(ran: dict[str, Any]) -> None:
+    assert len(ran["near"]) == len(ran["validation"])
+    assert next(iter(ran["far"]))["image"].mode == "RGB"
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="needs ray")
+def test_ray_reads_in_place(ran: dict[str, Any]) -> None:
+    assert sorted(ran["labels"]) == sorted(ran["train"].select(range(100))["label"])

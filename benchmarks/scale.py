@@ -1,0 +1,224 @@
+"""Say what a run over all 1,281,167 images costs, from counted requests: ``scale.py [--part 8]``.
+
+The loader itself reads a training archive with images of the original's size that exists only as a
+file system, which makes up the bytes (headers where they belong, zeros for images) and counts
+requests. It has one class in `--part`, and counts are scaled up. A model then turns counts into
+minutes and dollars, with the figures of `STORES`, which are assumptions, not measurements.
+"""
+
+import argparse
+import bisect
+import random
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+from typing import NamedTuple
+
+import datasets
+import fsspec
+import make_archives
+
+import imagenet2012
+
+TRAIN = imagenet2012.SOURCES["train"]
+URL = "sim://full/ILSVRC2012_img_train.tar"
+BLOCK = 512
+
+
+class Pattern(NamedTuple):
+    """A way of reading.
+
+    Attributes
+    ----------
+    requests, bytes : float
+        For each image.
+    under_way : int
+        Requests at a time in a process, where there are several.
+    ordered : bool
+        Whether it goes on in the order of the archive.
+    """
+
+    requests: float
+    bytes: float
+    under_way: int
+    ordered: bool = False
+
+
+class Store(NamedTuple):
+    """What a storage gives: assumptions.
+
+    Attributes
+    ----------
+    latency : float
+        Seconds until the first byte of a request.
+    stream, total : float
+        Bytes a second of one request, and of all.
+    requests : float
+        Requests a second at most.
+    parallel : bool
+        Whether the loader has several requests under way; else one for each process.
+    price : float
+        Dollars for a request.
+    work, work_per_byte : float
+        Seconds of a core that the client takes.
+    """
+
+    latency: float
+    stream: float
+    total: float
+    requests: float
+    parallel: bool
+    price: float = 0
+    work: float = 0
+    work_per_byte: float = 0
+
+
+STORES = {
+    "hard disk": Store(8e-3, 150e6, 150e6, 125, False),
+    "NVMe disk": Store(1e-4, 2e9, 3e9, 5e5, False),
+    "shared file system": Store(1e-3, 500e6, 2e9, 5e4, False),
+    "object storage": Store(0.1, 90e6, 1.25e9, 5500, True, 0.0004 / 1000, 4e-3, 1.7e-9),
+}
+PROCESSES = 8
+
+
+class Simulated(fsspec.AbstractFileSystem):
+    """A training archive of the original's shape; counts what is asked of it."""
+
+    protocol = "sim"
+    headers: ClassVar[dict[int, bytes]] = {}
+    places: ClassVar[list[int]] = []
+    size = 0
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        if not path.endswith("ILSVRC2012_img_train.tar"):
+            raise FileNotFoundError(path)
+        return {"name": path, "size": self.size, "type": "file"}
+
+    def cat_file(self, path: str, start: int = 0, end: int = 0, **kwargs: Any) -> bytes:
+        self.asked["requests"] += 1
+        self.asked["bytes"] += end - start
+        data = bytearray(end - start)
+        index = bisect.bisect_left(self.places, start - BLOCK + 1)
+        while index < len(self.places) and self.places[index] < end:
+            place = self.places[index]
+            block = self.headers[place]
+            begin, stop = max(place, start), min(place + BLOCK, end)
+            data[begin - start : stop - start] = block[begin - place : stop - place]
+            index += 1
+        return bytes(data)
+
+
+def make(part: int) -> int:
+    """Lay out every `part`-th class, with images of the original's mean size; count them."""
+    rnd = random.Random(0)
+    wnids = imagenet2012.WNIDS[::part]
+    mean = (TRAIN.size or 0) / TRAIN.num_examples - 1.5 * BLOCK
+    offset = images = 0
+    for wnid in wnids:
+        count = rnd.choice((732, 1300, 1300, 1300, 1300, 1300, 1300))
+        sizes = [int(rnd.lognormvariate(0, 0.6) * mean / 1.197) for _ in range(count)]
+        length = sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes) + 2 * BLOCK
+        Simulated.headers[offset] = make_archives.header(f"{wnid}.tar", length)
+        offset += BLOCK
+        for number, size in enumerate(sizes):
+            name = f"{wnid}_{number}.JPEG"
+            Simulated.headers[offset] = make_archives.header(name, size)
+            offset += BLOCK + -(-size // BLOCK) * BLOCK
+        offset += 2 * BLOCK
+        images += count
+    Simulated.places = sorted(Simulated.headers)
+    Simulated.size = offset + 2 * BLOCK
+    return images
+
+
+def counted(read: Any, *traits: Any) -> Pattern:
+    """Count requests and bytes for each image that `read` reads."""
+    Simulated.asked.clear()
+    images = read()
+    return Pattern(Simulated.asked["requests"] / images, Simulated.asked["bytes"] / images, *traits)
+
+
+def passed(dataset: Any) -> int:
+    """Read rows, undecoded; return their number."""
+    return sum(1 for _ in dataset.cast_column("image", datasets.Image(decode=False)))
+
+
+def patterns(cache: str) -> dict[str, Pattern]:
+    """Count each way of reading."""
+    files = {"train": URL}
+    options = {"cache_dir": cache, "verification_mode": "no_checks"}
+    placed: list[Any] = []
+
+    def index() -> int:
+        placed.append(
+            imagenet2012.load(None, "in_place", data_files=files, split="train", **options)
+        )
+        return len(placed[0])
+
+    def at_random() -> int:
+        names = imagenet2012.Imagenet2012FileSystem()
+        rows = placed[0].select(random.Random(0).sample(range(len(placed[0])), 2000))
+        for row in rows.cast_column("image", datasets.Image(decode=False)):
+            names.cat_file(row["image"]["path"])
+        return len(rows)
+
+    def streamed(order: str) -> int:
+        stream = imagenet2012.load(data_files=files, split="train", streaming=True, order=order)
+        return passed(stream)
+
+    imagenet2012._options["sim://full"] = {"simulated": True}  # as `load` with options would
+    return {
+        "copy, or streaming in archive order": counted(
+            lambda: streamed("archive"), imagenet2012.AHEAD_REQUESTS, True
+        ),
+        "streaming in mixed order": counted(lambda: streamed("mixed"), imagenet2012.THREADS),
+        "index in place": counted(index, imagenet2012.THREADS, True),
+        "an epoch in place, at random": counted(at_random, 1),
+    }
+
+
+def seconds(store: Store, pattern: Pattern) -> float:
+    """Model the time of a pass over all images in `PROCESSES` processes."""
+    images = TRAIN.num_examples
+    requests, volume = pattern.requests * images, pattern.bytes * images
+    waiting = requests * store.latency + volume / store.stream
+    if store.parallel:
+        waiting /= PROCESSES * pattern.under_way
+        work = (requests * store.work + volume * store.work_per_byte) / PROCESSES
+        return max(waiting, work, volume / store.total, requests / store.requests)
+    # A disk that skips an image on its way to the next header need not take longer than to read it;
+    # and where everything is read in order, the kernel does it ahead.
+    if pattern.ordered:
+        waiting = min(waiting, (TRAIN.size or 0) / store.stream)
+    limit = 0 if pattern.ordered else requests / store.requests
+    at_a_time = PROCESSES if store.total > store.stream else 1
+    return max(waiting / at_a_time, volume / store.total, limit)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", type=int, default=8, help="one class in so many (default 8)")
+    args = parser.parse_args()
+    fsspec.register_implementation("sim", Simulated)
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    images = make(args.part)
+    print(f"{images:,} images, {Simulated.size:,} bytes simulated", flush=True)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as cache:
+        found = patterns(cache)
+    print("\n| | requests | GiB | " + " | ".join(STORES) + " | price of the requests |")
+    print("|---|---:|---:|" + "---:|" * (len(STORES) + 1))
+    for name, pattern in found.items():
+        requests = pattern.requests * TRAIN.num_examples
+        volume = pattern.bytes * TRAIN.num_examples / 2**30
+        times = " | ".join(f"{seconds(store, pattern) / 60:,.1f} min" for store in STORES.values())
+        price = requests * STORES["object storage"].price
+        print(f"| {name} | {requests:,.0f} | {volume:,.1f} | {times} | ${price:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
