@@ -45,7 +45,7 @@ def main() -> None:
         for name in ("file_name", "image"):
             print(f"{name:<10} {dataset.features[name]}")
         label = dataset.features["label"]
-        print(f"label      ClassLabel of {label.num_classes}: {', '.join(label.names[:3])}, …\n")
+        print(f"label      ClassLabel of {label.num_classes}: {'; '.join(label.names[:3])}; …\n")
         for row in dataset.select(range(4)):
             words = label.int2str(row["label"]) if row["label"] >= 0 else "not public"
             print(f"{row['file_name']}  {row['image'].size}  {row['label']:>3}  {words}")
