@@ -346,7 +346,7 @@ _options: dict[str, dict[str, Any]] = {}  # storage options; in memory only, as 
 
 
 def _is_url(path: str) -> bool:
-    return "://" in path
+    return re.match(r"[A-Za-z][\w.+:-]*://", path) is not None
 
 
 def _bucket(url: str) -> str:
@@ -421,6 +421,8 @@ class RemoteArchive(Archive):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        if not size:
+            return b""
         if offset + size > self.size:
             missing = offset + size - self.size
             raise _error(self.path, f"ends where {missing:,} more bytes belong.", offset)
@@ -479,7 +481,7 @@ class ReadAhead(RemoteArchive):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        if not (self._start <= offset and offset + size <= self._stop and size):
+        if not (size and self._start <= offset and offset + size <= self._stop):
             return super().read(offset, size)
         first, last = ((at - self._start) // self._step for at in (offset, offset + size - 1))
         data = b"".join(self._piece(number) for number in range(first, last + 1))
@@ -936,7 +938,7 @@ def _guess(path: str) -> str:
 
 def _check_kind(split: str, path: str) -> None:
     """Check that a file is what its name says, by its first member."""
-    if _stat(path + ".aria2"):
+    if not _is_url(path) and _stat(path + ".aria2"):
         advice = "Let it finish, or remove the .aria2 file if the archive is whole."
         raise _error(path, f"is still being downloaded: {path}.aria2 is there.", advice=advice)
     _opened_url.cache_clear()  # an object may have been replaced since it was opened
@@ -1316,6 +1318,10 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         modes = datasets.VerificationMode
         for split, path in archives.items():
             _check_kind(split, path)
+            if self.config.name == "in_place" and _is_url(path) and re.search("[?@]", path):
+                problem = "its URL holds a password or a signature, which the index would store."
+                advice = 'Use storage_options, or the "default" configuration.'
+                raise _error(path, problem, advice=advice)
             if streaming or self._verification != modes.NO_CHECKS:
                 _check_size(split, path, strict=not streaming)
         if not streaming and _is_dir(self._output_dir):

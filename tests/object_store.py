@@ -62,7 +62,7 @@ class Store:
 
     def put(self, key: str, data: bytes) -> str:
         """Store an object and return its URL."""
-        self._client().put_object(Bucket=BUCKET, Key=key, Body=data)
+        self._client().put_object(Bucket=BUCKET, Key=key, Body=data, ACL="public-read")
         return f"s3://{BUCKET}/{key}"
 
     def put_folder(self, folder: Path, name: str) -> str:

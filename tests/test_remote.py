@@ -115,6 +115,16 @@ def test_credentials_are_not_stored(
         assert object_store.SECRET not in str(path)
 
 
+def test_a_signed_url_is_not_indexed(
+    folder: str, store: object_store.Store, cache: dict[str, Any]
+) -> None:
+    url = f"{store.url}/{object_store.BUCKET}/imagenet/ILSVRC2012_img_val.tar?signature=secret"
+    files = {"validation": url}
+    assert len(imagenet2012.load(data_files=files, **cache)["validation"]) == 90
+    with pytest.raises(imagenet2012.ArchiveError, match=r"which the index would store"):
+        imagenet2012.load(None, "in_place", data_files=files, **cache)
+
+
 def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
     large: tuple[str, dict[str, list[fakes.Member]], int],
     store: object_store.Store,
@@ -277,9 +287,18 @@ def test_a_url_in_a_dataset_does_not_lead_to_other_hosts(
     assert not store.gets
 
 
-@pytest.mark.parametrize("protocol", ["memory", "file"])
-def test_other_protocols(archives: Archives, cache: dict[str, Any], protocol: str) -> None:
+@pytest.mark.parametrize("protocol", ["memory", "file", "http"])
+def test_other_protocols(
+    archives: Archives,
+    folder: str,
+    store: object_store.Store,
+    cache: dict[str, Any],
+    protocol: str,
+) -> None:
     url = archives.folder.as_uri()
+    if protocol == "http":
+        url = f"{store.url}/{object_store.BUCKET}/imagenet"
+        cache["storage_options"] = {"block_size": 1 << 20}
     if protocol == "memory":
         url = "memory://imagenet"
         for path in archives.folder.iterdir():
