@@ -322,23 +322,13 @@ def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
 
 # ------------------------------------------------------------------------- an archive behind a URL
 
-AHEAD_BYTES, AHEAD_REQUESTS = 8 << 20, 4  # of what is read in order: large, and several in flight
-AHEAD_MARGIN = 1 << 20
-PIECE_BYTES = (
-    1 << 17
-)  # of what is read in turns with 999 others: about an image, to be kept for all
+# What is read in order comes by large requests, of which several are under way. Of what is read in
+# turns with 999 others a piece is kept for each, so that is about as large as an image.
+AHEAD_BYTES, AHEAD_REQUESTS, AHEAD_MARGIN = 8 << 20, 4, 1 << 20
+PIECE_BYTES = 1 << 17
 THREADS = 32
 RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
-VERSION_KEYS = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "xet_hash",
-    "mtime",
-    "LastModified",
-    "updated",
-    "created",
-)
+VERSION_KEYS = ("ETag", "etag", "md5Hash", "xet_hash", "mtime", "LastModified", "updated")
 # Protocols that stored URLs may name. Others can lead to any host: only if the user loads from it.
 CLOUDS = frozenset(("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a"))
 
