@@ -120,3 +120,12 @@ def test_make_targets_are_there() -> None:
 def test_the_citation_is_the_builders() -> None:
     assert imagenet2012.CITATION in TEXT
     assert json.loads((ROOT / "dataset_infos.json").read_text())["default"]["citation"] in TEXT
+
+
+def test_the_figures_are_those_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import report
+
+    found = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    assert report.head(found) in TEXT
+    assert (ROOT / "benchmarks" / "results.md").read_text() == report.tables(found)
