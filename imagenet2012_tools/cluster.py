@@ -1,5 +1,6 @@
 """Write the shards of an export on the nodes of a Ray cluster."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def connected() -> Any:
         ) from error
     if not ray.is_initialized():
         try:
-            ray.init(address="auto", log_to_driver=False, logging_level="warning")
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
         except ConnectionError as error:
             raise ConnectionError(
                 "No Ray cluster is running here. Start one with `ray start --head` on one node "
