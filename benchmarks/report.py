@@ -250,8 +250,7 @@ Made by `make bench` on {found["machine"]}.
 
 Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in memory-backed storage
 where there is some. {found["repeat"]} rounds, in each of which every row ran in turn; figures are
-medians, with the least and the greatest value. The machine was not idle: differences of less than
-a third mean nothing.
+medians, with the least and the greatest value. Spreads say how much a difference means.
 
 ## From the archives to a dataset
 
