@@ -1,21 +1,40 @@
 """Write the shards of an export on the nodes of a Ray cluster."""
 
 import logging
+import platform
+import re
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import PIL
+import pyarrow as pa
 
+import imagenet2012
 from imagenet2012_tools import export as exports
 from imagenet2012_tools.export import Plan
 from imagenet2012_tools.export import Progress
+
+# Of a lost node, or a worker that was killed. Without an end, a shard that always ends its worker
+# would be tried for ever.
+RETRIES = 20
+# What decides the bytes of a shard besides its plan.
+VERSIONS = {
+    "imagenet2012": imagenet2012.VERSION,
+    "datasets": datasets.__version__,
+    "numpy": np.__version__,
+    "pillow": PIL.__version__,
+    "pyarrow": pa.__version__,
+}
 
 
 def export(planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress: Progress) -> None:
     """Write all shards of all splits to `folder`: the same bytes as `export.export` writes.
 
-    Each shard is a task for one core. A shard whose node is lost is written by another one; as a
-    shard gets its name only when it is whole, a node that was thought lost can do no harm.
+    Each shard is a task for one core (Ray Data is for rows that come back, and here none do). A
+    shard whose node is lost is written by another one; as a shard gets its name only when it is
+    whole, a node that was thought lost can do no harm.
 
     Parameters
     ----------
@@ -29,25 +48,61 @@ def export(planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress:
     Raises
     ------
     ModuleNotFoundError
-        If Ray is not installed.
+        If Ray is not installed, or this package not on all nodes.
     OSError
-        If there is no cluster, or what a node wrote cannot be seen from here.
+        If there is no cluster, a node does not see the archives or the folder, what it wrote cannot
+        be seen from here, or a shard's worker was killed again and again.
+    ValueError
+        If a node has other versions of what decides the bytes.
     """
     ray = connected()
     folder = folder.resolve()
     exports.prepare_folder(planned, folder)
-    write = ray.remote(max_retries=-1)(exports.write_shard)
+    write = ray.remote(max_retries=RETRIES)(write_shard)
     tasks: dict[Any, tuple[Plan, int]] = {}
     for dataset, plan in planned:
         shared = ray.put(dataset)
         for shard in range(plan.shards):
-            tasks[write.remote(shared, plan, shard, str(folder))] = plan, shard
+            tasks[write.remote(shared, plan, shard, str(folder), VERSIONS)] = plan, shard
     try:
         _follow(ray, tasks, folder, progress)
     finally:
         for task in tasks:
             ray.cancel(task, force=True)
         exports.remove_leftovers(folder)  # of nodes that were lost
+
+
+def write_shard(
+    dataset: datasets.Dataset, plan: Plan, shard: int, folder: str, versions: dict[str, str]
+) -> None:
+    """Write a shard on a node, if that is like the one whose `versions` these are.
+
+    Raises
+    ------
+    OSError
+        If the node does not see the archive or the folder.
+    ValueError
+        If it has other versions.
+    """
+    node = platform.node()
+    url = dataset.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]
+    for path in (imagenet2012.Imagenet2012FileSystem()._parse(url)[0], folder):
+        if not imagenet2012._stat(path):
+            raise OSError(
+                f"The node {node} does not see {path}: the archives and --output must be on a file "
+                "system that all nodes share, under the same paths."
+            )
+    if versions != VERSIONS:
+        others = [
+            f"{name} {has}, not {versions.get(name)}"
+            for name, has in VERSIONS.items()
+            if has != versions.get(name)
+        ]
+        raise ValueError(
+            f"The node {node} has {'; '.join(others)}, which may change the bytes: "
+            "install the same versions on all nodes."
+        )
+    exports.write_shard(dataset, plan, shard, folder)
 
 
 def connected() -> Any:
@@ -84,17 +139,27 @@ def _follow(ray: Any, tasks: dict[Any, tuple[Plan, int]], folder: Path, progress
         done, waiting = ray.wait(waiting, num_returns=1)
         for task in done:
             plan, shard = tasks.pop(task)
-            try:
-                ray.get(task)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from error
-            except ray.exceptions.RayError as error:  # want of memory, for one
-                raise OSError(
-                    f"{plan.name(shard)} could not be written on the cluster: {error}"
-                ) from error
+            _get(ray, task, plan.name(shard))
             if not (folder / plan.name(shard)).exists():
                 raise OSError(
                     f"{folder / plan.name(shard)} was written on another node and is not to be "
                     "seen here: --output must be on a file system that all nodes share."
                 )
             progress(len(plan.indices(shard)))
+
+
+def _get(ray: Any, task: Any, name: str) -> None:
+    """Raise what a task has raised, as on one machine."""
+    try:
+        ray.get(task)
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if not isinstance(cause, ray.exceptions.RayError):
+            raise cause from error
+        if missing := re.search(r"No module named '(\w+)", str(cause)):
+            raise ModuleNotFoundError(
+                f'A node of the cluster has no {missing[1]}: pip install "imagenet2012[ray]" there.'
+            ) from error
+        raise OSError(
+            f"{name} could not be written on the cluster (retries: up to {RETRIES}): {cause}"
+        ) from error

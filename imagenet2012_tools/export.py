@@ -7,10 +7,10 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
-import platform
 import shutil
 import signal
 import threading
+import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -225,7 +225,8 @@ def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) 
     schema = schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
     if is_finished(path, schema, rows["file_name"][:]):
         return _advance(len(rows))
-    unfinished = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
+    # Not named by host and process, which containers may have in common.
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(unfinished, "wb") as file:
             with pq.ParquetWriter(
