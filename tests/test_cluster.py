@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from conftest import ROOT
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
+
+import imagenet2012  # noqa: E402
+from imagenet2012_tools import cluster as clusters  # noqa: E402
+from imagenet2012_tools import export  # noqa: E402
 
 IMAGES, SHARD_SIZE = 600, "30KB"
 PREPARE = ("--no-checks", "--size", "64", "--shard-size", SHARD_SIZE)
@@ -28,29 +34,51 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of a head, which does no work, and two nodes with a core each."""
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where Ray keeps its files: no cluster of the user's is found, or overwritten, there."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        monkeypatch.setenv("RAY_TMPDIR", path)  # short, as sockets are in it
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        yield path
+
+
+@pytest.fixture
+def cluster(temporary: str) -> Iterator[Cluster]:
+    """A cluster of a head and another node, with a core each."""
+    cluster = Cluster()
     try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1)
+        cluster.add_node(num_cpus=1, include_dashboard=False)
+        cluster.add_node(num_cpus=1)
         yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
-def start(folder: Path, output: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "imagenet2012_tools.cli", "prepare", str(folder)]
-    return subprocess.Popen(
-        [*command, "--output", str(output), *PREPARE, *args],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(folder: Path, temporary: str) -> Iterator[Start]:
+    """Start the command; it does not outlive the test."""
+    started = []
+
+    def run(output: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "imagenet2012_tools.cli", "prepare", str(folder)]
+        process = subprocess.Popen(
+            [*command, "--output", str(output), *PREPARE, *args],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def contents(output: Path) -> dict[str, bytes]:
@@ -59,28 +87,60 @@ def contents(output: Path) -> dict[str, bytes]:
     return {**found, "README.md": card}
 
 
-def test_a_lost_node_changes_nothing(cluster: Cluster, folder: Path, tmp_path: Path) -> None:
+def test_a_lost_node_changes_nothing(cluster: Cluster, start: Start, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
-    assert start(folder, alone).wait(120) == 0
-    running = start(folder, together, "--ray", RAY_ADDRESS=cluster.address)
-    deadline = time.monotonic() + 60
-    while len(list(together.glob("data/*.parquet"))) < 4 and time.monotonic() < deadline:
+    _, errors = start(alone, "--num-proc", "1").communicate(timeout=60)
+    assert (alone / "README.md").exists(), errors
+    shards = len(list(alone.glob("data/*.parquet")))
+    running = start(together, "--ray", "--num-proc", "1", RAY_ADDRESS=cluster.address)
+    while running.poll() is None and len(list(together.glob("data/*.parquet"))) < 4:
         time.sleep(0.01)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     done = len(list(together.glob("data/*.parquet")))
-    _out, errors = running.communicate(timeout=120)
+    _, errors = running.communicate(timeout=60)
     assert running.returncode == 0, errors
-    shards = len(list(alone.glob("data/*.parquet")))
     assert 4 <= done < shards / 2  # it was killed in the middle of the work
     assert contents(together) == contents(alone)
+    assert not list(together.glob("data/.*"))
     rows = datasets.load_dataset(str(together), split="validation", cache_dir=str(tmp_path / "c"))
     assert len(set(rows["file_name"])) == len(rows) == IMAGES
 
 
-def test_without_a_cluster_it_says_how_to_start_one(folder: Path, tmp_path: Path) -> None:
-    running = start(folder, tmp_path / "output", "--ray", RAY_TMPDIR=str(tmp_path))
+def test_without_a_cluster_it_says_how_to_start_one(start: Start, tmp_path: Path) -> None:
+    running = start(tmp_path / "output", "--ray")
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "No Ray cluster is running here" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "output").exists()
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> tuple[datasets.Dataset, export.Plan]:
+    path = tmp_path / "ILSVRC2012_img_val.tar"
+    path.write_bytes(fakes.tar(fakes.flat_images("val", 3)))
+    options = {"verification_mode": "no_checks", "cache_dir": str(tmp_path / "cache")}
+    dataset = imagenet2012.load(tmp_path, "in_place", split="validation", **options)
+    return dataset, export.make_plan(dataset, "validation", str(path), tmp_path / "output")
+
+
+@pytest.mark.parametrize("missing", ["ILSVRC2012_img_val.tar", "output"])
+def test_a_node_that_does_not_share_the_folders(
+    missing: str, planned: tuple[datasets.Dataset, export.Plan], tmp_path: Path
+) -> None:
+    """As the task is run on a node; that the node is another one makes no difference to it."""
+    output = tmp_path / "output"
+    output.mkdir()
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=rf"does not see .*{missing}: the archives and --output must"):
+        clusters.write_shard(*planned, 0, str(output), clusters.VERSIONS)
+    assert not output.exists() or not list(output.iterdir())
+
+
+def test_a_node_with_other_versions(
+    planned: tuple[datasets.Dataset, export.Plan], tmp_path: Path
+) -> None:
+    (tmp_path / "output").mkdir()
+    here = {**clusters.VERSIONS, "pillow": "1.2.3"}
+    with pytest.raises(ValueError, match=r"has pillow .*, not 1\.2\.3, which may change the bytes"):
+        clusters.write_shard(*planned, 0, str(tmp_path / "output"), here)
