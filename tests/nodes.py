@@ -5,11 +5,14 @@ Rank 0 prints, for each way of reading, the file names that each rank got.
 
 import json
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import datasets
+import torch
 import torch.distributed as dist
 from datasets.distributed import split_dataset_by_node
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data import DistributedSampler
 
@@ -47,6 +50,33 @@ def resumed_stream(folder: str, rank: int, world: int) -> list[str]:
     return seen + names(second)
 
 
+def resumed_workers(folder: str, rank: int, world: int) -> list[str]:
+    """Stop and go on as above, with the state of each worker of a loader."""
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    def loader() -> StatefulDataLoader:
+        dataset = stream(folder, rank, world, buffer_size=1)
+        return StatefulDataLoader(dataset, 4, num_workers=2, collate_fn=names)
+
+    first = loader()
+    batches = iter(first)
+    seen = next(batches) + next(batches)
+    second = loader()
+    second.load_state_dict(first.state_dict())
+    return seen + [name for batch in second for name in batch]
+
+
+def trained(folder: str, rank: int, world: int) -> list[str]:
+    """Take a step for each batch; ranks that have fewer follow the steps of the others."""
+    model = DistributedDataParallel(torch.nn.Linear(1, 1))
+    read = []
+    with model.join():
+        for batch in DataLoader(stream(folder, rank, world), 4, collate_fn=names):
+            model(torch.ones(len(batch), 1)).sum().backward()
+            read += batch
+    return read
+
+
 def sampled(placed: datasets.Dataset, rank: int, world: int) -> list[str]:
     """Stop after a few examples, and go on with the rest of the same permutation."""
     sampler = DistributedSampler(placed, num_replicas=world, rank=rank, seed=3)
@@ -71,9 +101,15 @@ def main() -> None:
         "stream": names(stream(folder, rank, world)),
         "stream, 2 workers": loaded(stream(folder, rank, world), 2),
         "stream, resumed": resumed_stream(folder, rank, world),
+        "stream, trained": trained(folder, rank, world),
         "in place, sampler, resumed": sampled(placed, rank, world),
+        "in place, sampler, rest dropped": names(
+            placed.select(DistributedSampler(placed, world, rank, drop_last=True))
+        ),
         "in place, shard": loaded(placed.shard(world, rank), 2),
     }
+    if find_spec("torchdata"):
+        here["stream, 2 workers, resumed"] = resumed_workers(folder, rank, world)
     everywhere: list[Any] = [None] * world
     dist.all_gather_object(everywhere, here)
     if rank == 0:
