@@ -42,6 +42,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
                 os.symlink(home / "imagenet-256", "imagenet-256")
             elif all(find_spec(name) for name in OPTIONAL if needs(block, name)):
                 exec(block, names)
+        if "ray" in names:
+            names["ray"].shutdown()
         return names
 
 
@@ -150,6 +152,21 @@ def test_object_storage(ran: dict[str, Any]) -> None:
     assert next(iter(ran["far"]))["image"].mode == "RGB"
 
 
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_resuming_a_rank(ran: dict[str, Any]) -> None:
+    assert list(ran["samplers"][0])[64:] == list(ran["resumed"].sampler)
+    assert sum(len(labels) for _, labels in ran["resumed"]) == 100 - 64
+
+
 @pytest.mark.skipif(not find_spec("ray"), reason="needs ray")
 def test_ray_reads_in_place(ran: dict[str, Any]) -> None:
-    assert sorted(ran["labels"]) == sorted(ran["train"].select(range(100))["label"])
+    """Each row once, with the pixels that `datasets` decodes: also upright, and also of CMYK."""
+    wanted = {
+        row["file_name"]: (row["label"], np.asarray(row["image"].resize((64, 64))))
+        for row in ran["train"]
+    }
+    keys = ("file_name", "label", "image")
+    got = [row for b in ran["read"] for row in zip(*(b[key] for key in keys), strict=True)]
+    assert sorted(name for name, _, _ in got) == sorted(wanted)
+    for name, label, pixels in got:
+        assert label == wanted[name][0] and np.array_equal(pixels, wanted[name][1]), name
