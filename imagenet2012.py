@@ -335,20 +335,27 @@ CLOUDS = frozenset(("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "
 _options: dict[str, dict[str, Any]] = {}  # storage options; in memory only, as they hold secrets
 
 
+URL = re.compile(r"[A-Za-z][\w.+:-]*://")
+
+
 def _is_url(path: str) -> bool:
-    return re.match(r"[A-Za-z][\w.+:-]*://", path) is not None
+    return URL.match(path) is not None
 
 
 def _bucket(url: str) -> str:
     return "/".join(url.split("/")[:3])
 
 
-def _keep_options(options: dict[str, Any] | None, paths: Iterable[str | None]) -> None:
+def _keep_options(
+    options: dict[str, Any] | None,
+    data_dir: str | None,
+    data_files: dict[str, list[str]] | None = None,
+) -> None:
     """Keep what the file systems of these URLs need, for as long as the process lives.
 
     `datasets` has the options of each protocol under its name, and adds those of ``hf``.
     """
-    for path in paths:
+    for path in itertools.chain([data_dir], *(data_files or {}).values()):
         if options and path and _is_url(path):
             plain = {key: value for key, value in options.items() if key != "hf"}
             _options[_bucket(path)] = options.get(path.partition("://")[0], plain)
@@ -957,22 +964,28 @@ def _check_size(split: str, path: str, strict: bool) -> None:
     logger.warning(f"{path} {problem} {cause}, or somebody packed it again.")
 
 
+def _sha256(path: str, progress: Callable[[int], object]) -> str:
+    """Hash a whole archive; `progress` is told of the bytes."""
+    digest, size = hashlib.sha256(), _size(path)
+    archive = _open(path).ahead(0, size, alone=True)
+    for offset in range(0, size, 1 << 20):
+        data = archive.read(offset, min(1 << 20, size - offset))
+        digest.update(data)
+        progress(len(data))
+    return digest.hexdigest()
+
+
 def _check_sha256(split: str, path: str) -> None:
     """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
     expected = SOURCES[split].sha256
     if expected is None:
         return logger.warning(f"{path}: no official SHA-256 is known for it, so none is checked.")
-    digest, size = hashlib.sha256(), _size(path)
-    archive = _open(path).ahead(0, size, alone=True)
-    bar = datasets.utils.tqdm(total=size, unit="B", unit_scale=True, desc=f"SHA-256 {split}")
+    bar = datasets.utils.tqdm(total=_size(path), unit="B", unit_scale=True, desc=f"SHA-256 {split}")
     with bar:
-        for offset in range(0, size, 1 << 20):
-            data = archive.read(offset, min(1 << 20, size - offset))
-            digest.update(data)
-            bar.update(len(data))
-    if digest.hexdigest() != expected:
+        found = _sha256(path, bar.update)
+    if found != expected:
         raise NonMatchingChecksumError(
-            f"{path}: its SHA-256 is {digest.hexdigest()}, that of the original {expected}. The "
+            f"{path}: its SHA-256 is {found}, that of the original {expected}. The "
             f"archive is damaged or was packed again: fetch it again from {DOWNLOAD_PAGE}."
         )
 
@@ -1231,8 +1244,8 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = _absolute(kwargs["data_dir"])
-        listed = itertools.chain.from_iterable((_listed(kwargs.get("data_files")) or {}).values())
-        _keep_options(kwargs.get("storage_options"), [kwargs.get("data_dir"), *listed])
+        listed = _listed(kwargs.get("data_files"))
+        _keep_options(kwargs.get("storage_options"), kwargs.get("data_dir"), listed)
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
         # Batches of images are held in memory; rows of an index are small.
         batch = 1000 if kwargs.get("config_name") == "in_place" else 100
@@ -1346,7 +1359,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         tars: tuple[Tar, ...],
         shards: list[Shard],
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
-        _keep_options(self.storage_options, [archive[0]])  # this may be a new process
+        _keep_options(self.storage_options, archive[0])  # this may be a new process
         opened = _open(archive[0])
         if (opened.size, opened.version) != archive[1:]:
             raise _error(archive[0], "changed since it was checked.", advice="Load it again.")
@@ -1527,8 +1540,7 @@ def load(
     """
     folder = None if data_dir is None else _absolute(data_dir)
     listed = _listed(data_files)
-    paths = itertools.chain.from_iterable((listed or {}).values())
-    _keep_options(kwargs.get("storage_options"), [folder, *paths])
+    _keep_options(kwargs.get("storage_options"), folder, listed)
     archives = _find_archives(folder, listed)
     if folder and split is None:
         _warn_of_missing(archives)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import datasets
 import fakes
@@ -50,16 +51,31 @@ def folder(server: object_store.Store, archives: Archives) -> str:
     return server.put_folder(archives.folder, "imagenet")
 
 
+class Large(NamedTuple):
+    """Training images of 200 kB in 4 classes: their store, URL of the folder, images, bytes."""
+
+    store: object_store.Store
+    url: str
+    images: dict[str, list[fakes.Member]]
+    size: int
+
+
 @pytest.fixture(scope="module")
-def large(server: object_store.Store) -> tuple[str, dict[str, list[fakes.Member]], int]:
-    """Training images of 200 kB in 4 classes: URL of the folder, the images, bytes."""
+def stored(server: object_store.Store) -> Large:
     images = {
         wnid: [(name, data + os.urandom(200_000)) for name, data in members]
         for wnid, members in fakes.train_images(4, 10)
     }
     data = fakes.train_tar(images)
     url = server.put("large/ILSVRC2012_img_train.tar", data)
-    return url.rpartition("/")[0], images, len(data)
+    return Large(server, url.rpartition("/")[0], images, len(data))
+
+
+@pytest.fixture
+def large(stored: Large, store: object_store.Store) -> Large:
+    """The same, where each request takes a while: only so do several stand side by side."""
+    store.latency = 0.02
+    return stored
 
 
 @pytest.fixture
@@ -126,56 +142,43 @@ def test_a_signed_url_is_not_indexed(
 
 
 def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
-    large: tuple[str, dict[str, list[fakes.Member]], int],
-    store: object_store.Store,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, images, size = large
     monkeypatch.setattr(imagenet2012, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
-    store.latency = 0.02
-    loaded = imagenet2012.load(url, split="train", **options)
+    loaded = imagenet2012.load(large.url, split="train", **options)
     assert len(loaded) == 40
-    assert size <= store.sent < 1.05 * size
-    headers = len(images) + 15  # one for each class tar, and the checks before the work
-    assert sum(store.gets.values()) <= size / (1 << 19) + len(images) + headers
-    assert store.most >= imagenet2012.AHEAD_REQUESTS
+    assert large.size <= large.store.sent < 1.05 * large.size
+    headers = len(large.images) + 15  # one for each class tar, and the checks before the work
+    assert sum(large.store.gets.values()) <= large.size / (1 << 19) + len(large.images) + headers
+    assert large.store.most >= imagenet2012.AHEAD_REQUESTS
 
 
 def test_mixed_order_reads_each_byte_about_once(
-    large: tuple[str, dict[str, list[fakes.Member]], int],
-    store: object_store.Store,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, images, size = large
     monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 2)
-    store.latency = 0.02
-    streamed = imagenet2012.load(url, split="train", streaming=True, order="mixed", **options)
-    expected = sorted((name, data) for members in images.values() for name, data in members)
+    streamed = imagenet2012.load(large.url, split="train", streaming=True, order="mixed", **options)
+    expected = sorted((name, data) for members in large.images.values() for name, data in members)
     assert sorted((name, data) for name, data, _ in contents(streamed)) == expected
-    assert store.sent < 1.4 * size
-    assert store.most >= len(images)  # a class each
+    assert large.store.sent < 1.4 * large.size
+    assert large.store.most >= len(large.images)  # a class each
 
 
-def test_an_index_reads_only_headers_many_at_a_time(
-    large: tuple[str, dict[str, list[fakes.Member]], int],
-    store: object_store.Store,
-    options: dict[str, Any],
-) -> None:
-    url, images, size = large
-    store.latency = 0.02
-    loaded = imagenet2012.load(url, "in_place", split="train", **options)
+def test_an_index_reads_only_headers_many_at_a_time(large: Large, options: dict[str, Any]) -> None:
+    loaded = imagenet2012.load(large.url, "in_place", split="train", **options)
     assert len(loaded) == 40
-    assert store.sent < 0.05 * size
-    assert store.most >= len(images)
-    store.reset()
+    assert large.store.sent < 0.05 * large.size
+    assert large.store.most >= len(large.images)
+    large.store.reset()
     name = loaded[7]["file_name"]
-    data = dict(member for members in images.values() for member in members)[name]
-    store.reset()
+    data = dict(member for members in large.images.values() for member in members)[name]
+    large.store.reset()
     assert undecoded(loaded)[7]["image"]["path"].startswith("imagenet2012://s3%3A%2F%2Fbucket%2F")
     assert contents(loaded.select([7]))[0][1] == data
-    assert (sum(store.gets.values()), store.sent) == (1, len(data) + 512)  # header and data
+    assert (sum(large.store.gets.values()), large.store.sent) == (
+        1,
+        len(data) + 512,
+    )  # header and data
 
 
 @pytest.mark.parametrize("how", ["status", "cut"])
