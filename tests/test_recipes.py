@@ -1,13 +1,17 @@
 """Every block of the recipes runs, and does what its text says."""
 
 import os
+import pickle
 import re
 import shlex
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -41,9 +45,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
                 # The working directory stands for the home folder, which `~` is only for shells.
                 os.symlink(home / "imagenet-256", "imagenet-256")
             elif all(find_spec(name) for name in OPTIONAL if needs(block, name)):
-                exec(block, names)
-        if "ray" in names:
-            names["ray"].shutdown()
+                if needs(block, "ray"):
+                    names["read"] = run_apart(block, names["train"])
+                else:
+                    exec(block, names)
         return names
 
 
@@ -53,6 +58,15 @@ OPTIONAL = ("torch", "simplejpeg", "ray")
 def needs(block: str, package: str) -> bool:
     words = {"torch": r"torch|DataLoader", "simplejpeg": "simplejpeg", "ray": r"import ray"}
     return bool(re.search(words[package], block))
+
+
+def run_apart(block: str, train: datasets.Dataset) -> list[dict[str, Any]]:
+    """Run a block in a process of its own, as Ray gets in the way of what is forked later."""
+    code = "import pickle, sys\ntrain = pickle.load(sys.stdin.buffer)\n"
+    code += f"{block}\nray.shutdown()\npickle.dump(read, open('read', 'wb'))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], input=pickle.dumps(train), env=env, check=True)
+    return pickle.loads(Path("read").read_bytes())
 
 
 class FakeHub:
