@@ -429,9 +429,9 @@ def prepare_repository(folder: str, output: Path, name: str, options: dict[str, 
     keep = {key: options[key] for key in ("seed", "size", "quality", "shard_size")}
     planned = []
     for split in splits:
-        dataset = load(
-            folder, split, options["no_checks"], options["num_proc"], in_memory=options["ray"]
-        )
+        # Ray is in this process now: what is forked beside it sometimes never ends.
+        num_proc = None if options["ray"] else options["num_proc"]
+        dataset = load(folder, split, options["no_checks"], num_proc, in_memory=options["ray"])
         planned.append(
             (dataset, exports.make_plan(dataset, split, archives[split], output / "data", **keep))
         )
