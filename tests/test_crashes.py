@@ -21,10 +21,21 @@ import imagenet2012
 
 TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """
-import sys
+import os, signal, sys
+folder, cache, config, num_proc, stop_at = sys.argv[1:6]
+pread, taken = os.pread, 0
+
+def counted(fd, size, offset):
+    global taken
+    taken += size
+    if stop_at and taken > 25_000_000 and not os.path.exists(stop_at):
+        open(stop_at, "x").close()
+        os.killpg(0, signal.SIGSTOP)
+    return pread(fd, size, offset)
+
+os.pread = counted
 import imagenet2012
 if __name__ == "__main__":
-    folder, cache, config, num_proc = sys.argv[1:5]
     d = imagenet2012.load(folder, config, split="train", cache_dir=cache,
         num_proc=int(num_proc) or None, verification_mode="no_checks")
     print(d.num_rows)
@@ -53,12 +64,14 @@ class Case:
             for path in self.folder.iterdir()
         }
 
-    def start(self, config: str = "default", num_proc: int = 0) -> subprocess.Popen[str]:
+    def start(
+        self, config: str = "default", num_proc: int = 0, stop_at: str = ""
+    ) -> subprocess.Popen[str]:
         """Prepare in a process (group) of its own."""
         command = [sys.executable, "-c", PROGRAM, str(self.folder), str(self.cache), config]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            [*command, str(num_proc)],
+            [*command, str(num_proc), stop_at],
             env=env,
             start_new_session=True,
             text=True,
@@ -66,14 +79,16 @@ class Case:
             stderr=subprocess.PIPE,
         )
 
-    def wait_until_it_writes(self, process: subprocess.Popen[str]) -> None:
-        deadline = time.time() + 60
-        while time.time() < deadline and process.poll() is None:
-            sizes = [p.stat().st_size for p in self.cache.glob("**/*.incomplete/*.arrow")]
-            if sum(sizes) > 4_000_000:
-                return
-            time.sleep(0.002)
-        raise AssertionError(f"it was never seen to write: {process.communicate()}")
+    def start_and_stop(self, num_proc: int = 0) -> subprocess.Popen[str]:
+        """Prepare a third of it, and stop in the middle (the whole group) until told to go on."""
+        process = self.start(num_proc=num_proc, stop_at=str(self.folder.with_name("stopped")))
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), process.communicate()
+        assert list(self.cache.glob("**/*.incomplete/*.arrow"))
+        return process
+
+    def go_on(self, process: subprocess.Popen[str]) -> None:
+        os.killpg(process.pid, signal.SIGCONT)
 
     def check_next_run(self) -> None:
         """Everything is right now, and the user's folder is as it was."""
@@ -111,10 +126,10 @@ def group_is_gone(group: int) -> bool:
 @pytest.mark.parametrize("num_proc", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Case) -> None:
-    process = case.start(num_proc=num_proc)
-    case.wait_until_it_writes(process)
+    process = case.start_and_stop(num_proc)
     # As a terminal or a batch system does: to the whole group.
     os.killpg(process.pid, number)
+    case.go_on(process)
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert group_is_gone(process.pid)
@@ -123,9 +138,9 @@ def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Cas
 
 def test_only_the_parent_is_killed(case: Case) -> None:
     """Workers that are left behind neither block nor spoil the next run."""
-    process = case.start(num_proc=2)
-    case.wait_until_it_writes(process)
+    process = case.start_and_stop(num_proc=2)
     process.kill()
+    case.go_on(process)
     case.check_next_run()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
@@ -133,8 +148,7 @@ def test_only_the_parent_is_killed(case: Case) -> None:
 
 def test_leftovers_are_not_merged(case: Case) -> None:
     """What a killed run left would stand beside the shards of the next, under names of its own."""
-    process = case.start()
-    case.wait_until_it_writes(process)
+    process = case.start_and_stop()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (leftover,) = case.cache.glob("**/*.incomplete")
@@ -148,7 +162,7 @@ def test_leftovers_are_not_merged(case: Case) -> None:
 
 
 def workers(parent: int) -> list[int]:
-    """Return the children of a process that use the most time: the workers of its pool."""
+    """Return the children of a process that are the workers of its pool."""
     done = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(parent)], text=True, capture_output=True
     )
@@ -159,10 +173,9 @@ def workers(parent: int) -> list[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs ps")
 def test_a_worker_is_killed(case: Case) -> None:
-    process = case.start(num_proc=2)
-    case.wait_until_it_writes(process)
-    for pid in workers(process.pid)[:1]:
-        os.kill(pid, signal.SIGKILL)
+    process = case.start_and_stop(num_proc=2)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    case.go_on(process)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "abruptly died" in stderr
@@ -201,7 +214,7 @@ def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, tmp_path: Path, c
     )
     command = [sys.executable, "-c", code, str(case.folder), str(small_disk / "cache"), "default"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, str(num_proc)], env=env, capture_output=True, text=True)
+    done = subprocess.run([*command, str(num_proc), ""], env=env, capture_output=True, text=True)
     assert done.returncode != 0
     assert "No space left on device" in done.stderr.splitlines()[-1]
     assert not list(small_disk.rglob("*.arrow"))
@@ -212,10 +225,10 @@ def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, tmp_path: Path, c
 
 
 def test_cut_while_it_is_read(case: Case) -> None:
-    process = case.start(num_proc=2)
-    case.wait_until_it_writes(process)
+    process = case.start_and_stop(num_proc=2)
     data = (case.folder / TRAIN).read_bytes()
     os.truncate(case.folder / TRAIN, 10_000)
+    case.go_on(process)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
     assert TRAIN in stderr.splitlines()[-2] + stderr.splitlines()[-1]
@@ -226,11 +239,11 @@ def test_cut_while_it_is_read(case: Case) -> None:
 
 def test_rewritten_while_it_is_read(case: Case) -> None:
     """The same size and names, but other images: half of one and half of the other is an error."""
-    process = case.start()
-    case.wait_until_it_writes(process)
+    process = case.start_and_stop()
     with (case.folder / TRAIN).open("r+b") as file:
         file.seek(-30_000, os.SEEK_END)
         file.write(b"!")
+    case.go_on(process)
     _, stderr = process.communicate(timeout=60)
     assert "changed while it was being read" in stderr or "changed since" in stderr
     assert not list(case.cache.glob("**/data-5.0.0/*.arrow"))
@@ -269,11 +282,11 @@ def test_reading_in_place_while_another_prepares(case: Case, tmp_path: Path) -> 
         "verification_mode": "no_checks",
     }
     loaded = imagenet2012.load(case.folder, "in_place", split="train", **options)
-    process = case.start(num_proc=2)
-    case.wait_until_it_writes(process)
+    process = case.start_and_stop(num_proc=2)
     fs = imagenet2012.Imagenet2012FileSystem()
     rows = loaded.cast_column("image", datasets.Image(decode=False))
     expected = dict(member for members in case.images.values() for member in members)
+    case.go_on(process)
     while process.poll() is None:
         for row in rows.shuffle().select(range(100)):
             assert fs.cat_file(row["image"]["path"]) == expected[row["file_name"]]
