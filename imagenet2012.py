@@ -17,11 +17,11 @@ this module with functions that take URLs, for which ``::`` in a path is special
 strings with ``/``, and only ``os.stat``, ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
-import collections
 import dataclasses
 import errno
 import functools
 import hashlib
+import importlib
 import io
 import itertools
 import os
@@ -31,13 +31,10 @@ import shutil
 import stat
 import tarfile
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
@@ -198,7 +195,7 @@ class Status(NamedTuple):
 def _stat(path: str) -> Status | None:
     """Return the status of a path or URL, or None where nothing is to be seen."""
     if _is_url(path):
-        return _stat_url(path)
+        return _remote(path).status(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -223,7 +220,11 @@ class Archive:
         Bytes, when it was opened.
     version : int or str
         Nanoseconds of the last change, when it was opened.
+    is_remote : bool
+        Whether a read is a request, of which several should be under way.
     """
+
+    is_remote = False
 
     def __init__(self, path: str) -> None:
         # Without O_NONBLOCK, opening a named pipe would wait for ever.
@@ -286,8 +287,8 @@ class Archive:
         data = self.read(offset + BLOCK, size)
         return self.read(offset, BLOCK), data
 
-    def ahead(self, start: int, stop: int, alone: bool) -> "Archive":
-        """Return an archive for reading `start` to `stop` in order; the kernel reads ahead."""
+    def ahead(self, tar: "Tar", start: int, stop: int, alone: bool) -> "Archive":
+        """Return an archive for reading a stretch of a tar in order; the kernel reads ahead."""
         return self
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -304,7 +305,7 @@ class Archive:
 def _open(path: str) -> Archive:
     """Open `path`, once in a process for as long as the file stays the same."""
     if _is_url(path):
-        return _opened_url(path, os.getpid())
+        return _remote(path).opened(path, os.getpid())
     try:
         status = os.stat(path)
         return _opened(path, os.getpid(), status.st_ino, status.st_size, status.st_mtime_ns)
@@ -320,21 +321,7 @@ def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
     return Archive(path)
 
 
-# ------------------------------------------------------------------------- an archive behind a URL
-
-# What is read in order comes by large requests, of which several are under way. Of what is read in
-# turns with 999 others a piece is kept for each, so that is about as large as an image.
-AHEAD_BYTES, AHEAD_REQUESTS, AHEAD_MARGIN = 8 << 20, 4, 1 << 20
-PIECE_BYTES = 1 << 17
-THREADS = 32
-RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
-VERSION_KEYS = ("ETag", "etag", "md5Hash", "xet_hash", "mtime", "LastModified", "updated")
-# Protocols that stored URLs may name. Others can lead to any host: only if the user loads from it.
-CLOUDS = frozenset(("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a"))
-
-_options: dict[str, dict[str, Any]] = {}  # storage options; in memory only, as they hold secrets
-
-
+# What lies behind a URL is read by `imagenet2012_tools.remote`, which only its users have to load.
 URL = re.compile(r"[A-Za-z][\w.+:-]*://")
 
 
@@ -342,164 +329,19 @@ def _is_url(path: str) -> bool:
     return URL.match(path) is not None
 
 
-def _bucket(url: str) -> str:
-    return "/".join(url.split("/")[:3])
+def _remote(url: str) -> Any:
+    """Return the module that reads what is behind URLs."""
+    if __name__.startswith("datasets_modules."):
+        advice = "Install the package imagenet2012 and use imagenet2012.load, or copy the archive."
+        raise _error(url, "the script alone reads no URLs.", advice=advice)
+    return importlib.import_module("imagenet2012_tools.remote")
 
 
-def _keep_options(
-    options: dict[str, Any] | None,
-    data_dir: str | None,
-    data_files: dict[str, list[str]] | None = None,
-) -> None:
-    """Keep what the file systems of these URLs need, for as long as the process lives.
-
-    `datasets` has the options of each protocol under its name, and adds those of ``hf``.
-    """
-    for path in itertools.chain([data_dir], *(data_files or {}).values()):
+def _keep_options(options: dict[str, Any] | None, paths: Iterable[str | None]) -> None:
+    """Keep what the file systems of these URLs need, for as long as the process lives."""
+    for path in paths:
         if options and path and _is_url(path):
-            plain = {key: value for key, value in options.items() if key != "hf"}
-            _options[_bucket(path)] = options.get(path.partition("://")[0], plain)
-
-
-def _files(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the path in it."""
-    # Without its memory of listings, which may be from before the archive was replaced.
-    options = {"use_listings_cache": False, **_options.get(_bucket(url), {})}
-    return fsspec.core.url_to_fs(url, **options)
-
-
-def _stat_url(url: str) -> Status | None:
-    try:
-        files, name = _files(url)
-        info = files.info(name)
-    except (FileNotFoundError, PermissionError):  # without the right to list, all is forbidden
-        return None
-    except Exception as error:  # each file system raises its own
-        advice = "Check the URL, the network, the credentials and other storage_options."
-        problem = f"cannot be reached: {type(error).__name__}: {error}."
-        raise _error(url, problem, advice=advice) from error
-    version = next((info[key] for key in VERSION_KEYS if info.get(key)), "")
-    return Status(info.get("size") or 0, str(version), info["type"] == "directory")
-
-
-@functools.lru_cache(maxsize=8)
-def _opened_url(url: str, pid: int) -> "RemoteArchive":
-    return RemoteArchive(url)
-
-
-@functools.lru_cache(maxsize=1)
-def _threads(pid: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "imagenet2012")
-
-
-class RemoteArchive(Archive):
-    """An archive that `fsspec` reads by ranges, such as an object in S3.
-
-    Attributes
-    ----------
-    path : str
-        Its URL.
-    size : int
-        Bytes.
-    version : int or str
-        ETag or time of the last change, as far as its file system tells one.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._fd = -1
-        status = _stat(url)
-        if status is None or status.is_dir:
-            raise _error(url, "is not there, or hidden from you.", advice="Check URL and rights.")
-        self.path, self.size, self.version = url, status.size, status.version
-        self._files, self._name = _files(url)
-
-    def advise(self, advice: str) -> None:
-        """Do nothing: there is no kernel to tell."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        if not size:
-            return b""
-        if offset + size > self.size:
-            missing = offset + size - self.size
-            raise _error(self.path, f"ends where {missing:,} more bytes belong.", offset)
-        for pause in (*RETRY_AFTER, None):
-            try:
-                data = self._files.cat_file(self._name, start=offset, end=offset + size)
-                if len(data) == size:
-                    return data
-                error: Exception = EOFError(f"{len(data):,} of {size:,} bytes arrived")
-            except Exception as raised:  # each file system raises its own
-                error = raised
-            if pause is None or isinstance(error, FileNotFoundError | PermissionError):
-                break
-            time.sleep(pause)
-        problem = f"cannot be read: {type(error).__name__}: {error}."
-        raise _error(self.path, problem, offset, "Check network and credentials.") from error
-
-    def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
-        """Return the header at `offset` and the `size` bytes that follow it, by one request."""
-        data = self.read(offset, BLOCK + size)
-        return data[:BLOCK], data[BLOCK:]
-
-    def ahead(self, start: int, stop: int, alone: bool) -> Archive:
-        """Return an archive for reading `start` to `stop` in order, by large requests."""
-        return ReadAhead(self, start, stop, alone)
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Apply a function that reads to each item, in order, several at a time."""
-        pool, running = _threads(os.getpid()), collections.deque[Future[R]]()
-        for item in items:
-            running.append(pool.submit(function, item))
-            if len(running) == THREADS:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-
-    def check_unchanged(self) -> None:
-        """Raise `ArchiveError` if the object was replaced since it was opened."""
-        status = _stat(self.path)
-        if status is None or (status.size, status.version) != (self.size, self.version):
-            _opened_url.cache_clear()
-            raise _error(self.path, "changed while it was being read.", advice="Load it again.")
-
-
-class ReadAhead(RemoteArchive):
-    """A remote archive of which a part is read in order; each byte of that is fetched once.
-
-    If it is read alone, the next requests are under way while the last one's bytes are used.
-    """
-
-    def __init__(self, archive: RemoteArchive, start: int, stop: int, alone: bool) -> None:
-        self.__dict__.update(vars(archive))
-        self._start, self._stop, self._alone = start, stop, alone
-        self._step = AHEAD_BYTES if alone else PIECE_BYTES
-        self._pieces: dict[int, Any] = {}
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        if not (size and self._start <= offset and offset + size <= self._stop):
-            return super().read(offset, size)
-        first, last = ((at - self._start) // self._step for at in (offset, offset + size - 1))
-        data = b"".join(self._piece(number) for number in range(first, last + 1))
-        for number in [number for number in self._pieces if number < last]:
-            del self._pieces[number]
-        skipped = offset - self._start - first * self._step
-        return data[skipped : skipped + size]
-
-    def _piece(self, number: int) -> bytes:
-        for ahead in range(number, number + AHEAD_REQUESTS) if self._alone else ():
-            start = self._start + ahead * self._step
-            if ahead not in self._pieces and start < self._stop:
-                self._pieces[ahead] = _threads(os.getpid()).submit(self._fetch, ahead)
-        if number not in self._pieces:
-            self._pieces[number] = self._fetch(number)
-        piece = self._pieces[number]
-        return piece.result() if isinstance(piece, Future) else piece
-
-    def _fetch(self, number: int) -> bytes:
-        start = self._start + number * self._step
-        return super().read(start, min(self._step, self._stop - start))
+            _remote(path).keep_options(path, options)
 
 
 # ------------------------------------------------------------------------- a tar read by regions
@@ -876,9 +718,7 @@ def _describe(folder: str) -> str:
 def _entries(folder: str) -> list[str]:
     """Return the names in a folder, of folders with a slash."""
     if _is_url(folder):
-        files, name = _files(folder)
-        listed = files.ls(name, detail=True)
-        return [e["name"].rpartition("/")[2] + "/" * (e["type"] == "directory") for e in listed]
+        return _remote(folder).entries(folder)
     with os.scandir(folder) as entries:  # of extracted images there may be a million
         return [e.name + "/" * e.is_dir() for e in itertools.islice(entries, 10_000)]
 
@@ -938,7 +778,8 @@ def _check_kind(split: str, path: str) -> None:
     if not _is_url(path) and _stat(path + ".aria2"):
         advice = "Let it finish, or remove the .aria2 file if the archive is whole."
         raise _error(path, f"is still being downloaded: {path}.aria2 is there.", advice=advice)
-    _opened_url.cache_clear()  # an object may have been replaced since it was opened
+    if _is_url(path):
+        _remote(path).opened.cache_clear()  # it may have been replaced since it was opened
     _open(path)  # raises what may be wrong with the file itself
     guess = _guess(path)
     if guess != split:
@@ -967,7 +808,7 @@ def _check_size(split: str, path: str, strict: bool) -> None:
 def _sha256(path: str, progress: Callable[[int], object]) -> str:
     """Hash a whole archive; `progress` is told of the bytes."""
     digest, size = hashlib.sha256(), _size(path)
-    archive = _open(path).ahead(0, size, alone=True)
+    archive = _open(path).ahead(Tar(0, size), 0, size, alone=True)
     for offset in range(0, size, 1 << 20):
         data = archive.read(offset, min(1 << 20, size - offset))
         digest.update(data)
@@ -1104,11 +945,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             )
         path, header, size, name = match.groups()
         path = _unquoted(path)
-        if (
-            _is_url(path)
-            and path.partition("://")[0] not in CLOUDS
-            and _bucket(path) not in _options
-        ):
+        if _is_url(path) and not _remote(path).may_read(path):
             problem = "is not read because a dataset says so. Load it from there yourself first."
             raise _error(path, problem, advice="A URL in a dataset could lead anywhere.")
         return path, int(header), int(size), name
@@ -1244,8 +1081,9 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = _absolute(kwargs["data_dir"])
-        listed = _listed(kwargs.get("data_files"))
-        _keep_options(kwargs.get("storage_options"), kwargs.get("data_dir"), listed)
+        listed = _listed(kwargs.get("data_files")) or {}
+        paths = itertools.chain([kwargs.get("data_dir")], *listed.values())
+        _keep_options(kwargs.get("storage_options"), paths)
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
         # Batches of images are held in memory; rows of an index are small.
         batch = 1000 if kwargs.get("config_name") == "in_place" else 100
@@ -1359,7 +1197,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         tars: tuple[Tar, ...],
         shards: list[Shard],
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
-        _keep_options(self.storage_options, archive[0])  # this may be a new process
+        _keep_options(self.storage_options, [archive[0]])  # this may be a new process
         opened = _open(archive[0])
         if (opened.size, opened.version) != archive[1:]:
             raise _error(archive[0], "changed since it was checked.", advice="Load it again.")
@@ -1379,7 +1217,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     ) -> Iterable[Iterable[Row]]:
         """Return the rows of each shard."""
         rows = functools.partial(self._rows, archive, split, tars)
-        if self.config.name == "in_place" and isinstance(archive, RemoteArchive):
+        if self.config.name == "in_place" and archive.is_remote:
             # One small request leads to the next, so many shards are followed at a time.
             return archive.map(lambda shard: list(rows(shard)), shards)
         return map(rows, shards)
@@ -1411,10 +1249,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     ) -> Iterator[Row]:
         """Yield the rows of a stretch of a tar."""
         if self.config.name != "in_place":
-            start, stop = tar.stretch(shard.stretch, shard.stretches)
-            # Its reader looks at a few blocks before it, and at what begins after it.
-            start, stop = max(tar.start, start - 8 * BLOCK), min(tar.end, stop + AHEAD_MARGIN)
-            archive = archive.ahead(start, stop, alone)
+            archive = archive.ahead(tar, *tar.stretch(shard.stretch, shard.stretches), alone)
         pattern = SOURCES[split].image
         for member in _members(archive, tar, pattern, shard.stretch, shard.stretches):
             # Not kept in a variable here, where it would stay until the next round.
@@ -1540,7 +1375,8 @@ def load(
     """
     folder = None if data_dir is None else _absolute(data_dir)
     listed = _listed(data_files)
-    _keep_options(kwargs.get("storage_options"), folder, listed)
+    paths = itertools.chain([folder], *(listed or {}).values())
+    _keep_options(kwargs.get("storage_options"), paths)
     archives = _find_archives(folder, listed)
     if folder and split is None:
         _warn_of_missing(archives)

@@ -21,6 +21,7 @@ import fsspec
 import make_archives
 
 import imagenet2012
+from imagenet2012_tools import remote
 
 TRAIN = imagenet2012.SOURCES["train"]
 URL = "sim://full/ILSVRC2012_img_train.tar"
@@ -170,13 +171,13 @@ def patterns(cache: str) -> dict[str, Pattern]:
         stream = imagenet2012.load(data_files=files, split="train", streaming=True, order=order)
         return passed(stream)
 
-    imagenet2012._options["sim://full"] = {"simulated": True}  # as `load` with options would
+    remote._options["sim://full"] = {"simulated": True}  # as `load` with options would
     return {
         "copy, or streaming in archive order": counted(
-            lambda: streamed("archive"), imagenet2012.AHEAD_REQUESTS, True
+            lambda: streamed("archive"), remote.AHEAD_REQUESTS, True
         ),
-        "streaming in mixed order": counted(lambda: streamed("mixed"), imagenet2012.THREADS),
-        "index in place": counted(index, imagenet2012.THREADS, True),
+        "streaming in mixed order": counted(lambda: streamed("mixed"), remote.THREADS),
+        "index in place": counted(index, remote.THREADS, True),
         "an epoch in place, at random": counted(at_random, 1),
     }
 

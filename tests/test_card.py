@@ -117,6 +117,17 @@ def test_make_targets_are_there() -> None:
         assert f"\n{target}:" in makefile
 
 
+def test_the_names_for_contributors_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    loader = (ROOT / "imagenet2012.py").read_text()
+    names = re.findall(r"`(?:\w+\.)?([_A-Za-z]\w+)`", text.partition("## Where")[0])
+    assert len(names) > 10
+    for name in names:
+        assert re.search(rf"\b{name}\b", loader), name
+    for path in re.findall(r"`(\w+/[\w/.]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
 def test_the_citation_is_the_builders() -> None:
     assert imagenet2012.CITATION in TEXT
     assert json.loads((ROOT / "dataset_infos.json").read_text())["default"]["citation"] in TEXT

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import fakes
+import fsspec
 import pytest
 from conftest import ROOT
 from conftest import Archives
@@ -78,6 +79,17 @@ def test_script_far_from_the_repository(archives: Archives, tmp_path: Path) -> N
     env = {**os.environ, "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["60", "n01440764"], done.stderr
+
+
+@pytest.mark.skipif(not SCRIPTS_RUN, reason="datasets 4 and later do not run scripts")
+def test_script_reads_no_urls(archives: Archives, cache: dict[str, Any]) -> None:
+    name = "ILSVRC2012_img_val.tar"
+    fsspec.filesystem("memory").pipe(f"/script/{name}", (archives.folder / name).read_bytes())
+    files = {"validation": f"memory://script/{name}"}
+    with pytest.raises(ValueError, match=r"Install the package imagenet2012"):
+        datasets.load_dataset(
+            str(ROOT / "imagenet2012.py"), data_files=files, trust_remote_code=True, **cache
+        )
 
 
 def test_data_files_decide_the_splits(archives: Archives, cache: dict[str, Any]) -> None:

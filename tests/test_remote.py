@@ -19,6 +19,7 @@ from rows import undecoded
 from rows import wanted
 
 import imagenet2012
+from imagenet2012_tools import remote
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -37,13 +38,13 @@ def server() -> Iterator[object_store.Store]:
 def store(
     server: object_store.Store, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[object_store.Store]:
-    monkeypatch.setattr(imagenet2012, "RETRY_AFTER", (0.01, 0.01))
+    monkeypatch.setattr(remote, "RETRY_AFTER", (0.01, 0.01))
     monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 6)  # of 90 images, not of 50,000
-    imagenet2012._opened_url.cache_clear()
+    remote.opened.cache_clear()
     server.reset()
     yield server
     server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
-    imagenet2012._options.clear()
+    remote._options.clear()
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +145,13 @@ def test_a_signed_url_is_not_indexed(
 def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
     large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet2012, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
+    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
     loaded = imagenet2012.load(large.url, split="train", **options)
     assert len(loaded) == 40
     assert large.size <= large.store.sent < 1.05 * large.size
     headers = len(large.images) + 15  # one for each class tar, and the checks before the work
     assert sum(large.store.gets.values()) <= large.size / (1 << 19) + len(large.images) + headers
-    assert large.store.most >= imagenet2012.AHEAD_REQUESTS
+    assert large.store.most >= remote.AHEAD_REQUESTS
 
 
 def test_mixed_order_reads_each_byte_about_once(
