@@ -326,7 +326,7 @@ URL = re.compile(r"[A-Za-z][\w.+:-]*://")
 
 
 def _is_url(path: str) -> bool:
-    return URL.match(path) is not None
+    return "://" in path and URL.match(path) is not None
 
 
 def _remote(url: str) -> Any:
@@ -863,7 +863,7 @@ class NamedImage(datasets.Image):
         path = value["path"] if isinstance(value, dict) else None
         if path and path.startswith("imagenet2012://") and value["bytes"] is None:
             # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
-            value = {"path": path, "bytes": Imagenet2012FileSystem().cat_file(path)}
+            value = {"path": path, "bytes": Imagenet2012FileSystem.read_image(path)}
         try:
             return super().decode_example(value, token_per_repo_id=token_per_repo_id)
         except Exception as error:
@@ -938,8 +938,9 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             return [cls._strip_protocol(one) for one in path]
         return os.fspath(path).removeprefix("imagenet2012://")
 
-    def _parse(self, path: str) -> tuple[str, int, int, str]:
-        if not (match := self._URL.fullmatch(path.removeprefix("imagenet2012://"))):
+    @classmethod
+    def _parse(cls, path: str) -> tuple[str, int, int, str]:
+        if not (match := cls._URL.fullmatch(path.removeprefix("imagenet2012://"))):
             raise FileNotFoundError(
                 errno.ENOENT, "not the URL of an image in an ILSVRC2012 archive", path
             )
@@ -950,17 +951,21 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             raise _error(path, problem, advice="A URL in a dataset could lead anywhere.")
         return path, int(header), int(size), name
 
-    def cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
-    ) -> bytes:
+    @classmethod
+    def read_image(cls, path: str) -> bytes:
         """Return an image's bytes.
+
+        Parameters
+        ----------
+        path : str
+            Its URL.
 
         Raises
         ------
         ArchiveError
             If the archive cannot be read, or is not the one that the URL was made from.
         """
-        archive_path, offset, size, name = self._parse(path)
+        archive_path, offset, size, name = cls._parse(path)
         archive = _open(archive_path)
         if fits := size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size:
             block, data = archive.read_member(offset, size)
@@ -973,6 +978,13 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
                 "again from its folder to index the archive that is there now."
             )
             raise _error(archive_path, f"{name} ({size:,} bytes) is not here.", offset, advice)
+        return data
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Return an image's bytes, or some of them; see `read_image`."""
+        data = self.read_image(path)
         return data[start:end] if start or end is not None else data
 
     def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
@@ -982,7 +994,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> MemberFile:
         if mode != "rb":
             raise ValueError(f"the archives are only ever read, not opened with mode {mode!r}")
-        return MemberFile(self.cat_file(path))
+        return MemberFile(self.read_image(path))
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Return name, size and type of an image, from its URL alone."""
