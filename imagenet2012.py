@@ -20,14 +20,17 @@ strings with ``/``, and only ``os.stat``, ``os.scandir``, ``os.open`` and their 
 import dataclasses
 import errno
 import functools
+import glob
 import hashlib
 import importlib
 import io
 import itertools
+import json
 import os
 import random
 import re
 import shutil
+import signal
 import stat
 import tarfile
 import threading
@@ -51,6 +54,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingChecksumError
 from datasets.exceptions import NonMatchingSplitsSizesError
+from datasets.utils.py_utils import size_str
 
 __all__ = ["WNIDS", "ArchiveError", "Imagenet2012", "Imagenet2012Config", "load"]
 
@@ -310,7 +314,10 @@ def _open(path: str) -> Archive:
         status = os.stat(path)
         return _opened(path, os.getpid(), status.st_ino, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        advice = "Check that the archive is still there, that its disk is mounted, and its rights."
+        advice = (
+            "Check that its disk is mounted, and its rights. If it was moved, load it again from "
+        )
+        advice += "its new folder: what stays in the archives is found by their paths."
         raise _error(path, f"cannot be opened: {error.strerror}.", advice=advice) from error
 
 
@@ -593,7 +600,7 @@ INSTRUCTIONS = f"""\
 ILSVRC2012 must be fetched by hand: log in at {DOWNLOAD_PAGE}, get
   ILSVRC2012_img_train.tar  (147,897,477,120 bytes, "Training images (Task 1 & 2)")
   ILSVRC2012_img_val.tar      (6,744,924,160 bytes, "Validation images (all tasks)")
-put them in one folder as they are (do not extract them), and pass that folder:
+put them in one folder as they are (.tar files, not extracted), and pass that folder:
   imagenet2012.load("/path/to/folder")
 or load_dataset("imagenet2012", data_dir="/path/to/folder"). One of the two is enough for its split.
 Files with other names: data_files={{"train": "/path/to/any_name.tar"}}."""
@@ -607,7 +614,7 @@ HINTS = (
     ),
     (
         r".*\.(gz|tgz|bz2|xz|zst|zip|7z|Z|lz4)",
-        "is compressed: decompress it, as the archives are read by position.",
+        "is compressed: decompress it (only that: the .tar inside is what is read).",
     ),
     (r"n\d{8}\.tar", "is a class tar: the training archive that holds 1000 of them was extracted."),
     (IMAGE_NAME.pattern, "is an extracted image: this loader reads the archives."),
@@ -628,13 +635,16 @@ MAGIC = (
 )
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
+def _absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
     text = os.fspath(path)
     if text.startswith(("file://", "local://")):
         text = str(fsspec.get_filesystem_class("file")._strip_protocol(text))
     if _is_url(text):
         return text.rstrip("/")
-    return os.path.abspath(os.path.expanduser(text)).replace(os.sep, "/")
+    text = os.path.expanduser(text).replace(os.sep, "/")
+    if folder and not os.path.isabs(text):
+        text = f"{folder}/{text}"
+    return text if _is_url(text) else os.path.abspath(text).replace(os.sep, "/")
 
 
 def _is_dir(path: str) -> bool:
@@ -667,7 +677,7 @@ def _find_archives(data_dir: str | None, data_files: dict[str, list[str]] | None
     """Return the path of each split's archive.
 
     `data_files` are what the user gave, or all that ``datasets`` found below a folder. So the
-    archives' own file names decide; else, without a folder, one file given for each split.
+    archives' own file names decide; else one file for each split, if no scan would have found it.
 
     Raises
     ------
@@ -676,14 +686,23 @@ def _find_archives(data_dir: str | None, data_files: dict[str, list[str]] | None
     """
     listed = [path for paths in (data_files or {}).values() for path in paths]
     archives = _known(listed)
+    others = {
+        s: _absolute(*p) for s, p in (data_files or {}).items() if s in SOURCES and len(p) == 1
+    }
+    others = {s: p for s, p in others.items() if s not in archives and p not in archives.values()}
     if data_dir is not None:
         below = data_dir if _is_url(data_dir) else os.path.realpath(data_dir).replace(os.sep, "/")
-        elsewhere = {s: path for s, path in archives.items() if not path.startswith(f"{below}/")}
-        asked = archives or SOURCES
-        archives = {s: p for s, p in _in_folder(data_dir).items() if s in asked} | elsewhere
-    elif not archives and data_files and data_files.keys() <= SOURCES.keys():
-        single = {split: paths for split, paths in data_files.items() if len(paths) == 1}
-        archives = {s: _absolute(*paths) for s, paths in single.items() if single == data_files}
+        # A scan of the folder finds none of these, so they were given.
+        given = {s: p for s, p in (archives | others).items() if not p.startswith(f"{below}/")}
+        inside = _in_folder(data_dir)
+        if inside and not archives:  # nor would it leave out those inside
+            given |= {s: p for s, p in others.items() if _guess(p) == s}
+        asked = archives or given or SOURCES
+        archives = {s: p for s, p in inside.items() if s in asked} | given
+    elif archives:
+        archives |= {s: p for s, p in others.items() if _guess(p) == s}
+    elif others.keys() == (data_files or {}).keys():
+        archives = others
     if archives and all(map(_stat, archives.values())):
         return {split: archives[split] for split in SOURCES if split in archives}
     if archives:
@@ -691,6 +710,51 @@ def _find_archives(data_dir: str | None, data_files: dict[str, list[str]] | None
     where = f"Looked in {data_dir}," if data_dir else f"No data_dir was given; in {os.getcwd()},"
     found = _describe(data_dir or os.getcwd())
     raise ManualDownloadError(f"No archive of ILSVRC2012. {where} {found}\n\n{INSTRUCTIONS}")
+
+
+def _given(data_files: Any, folder: str | None) -> dict[str, str]:
+    """Return the path of each split's archive, as they were given to `load`.
+
+    Raises
+    ------
+    ManualDownloadError
+        If one is not there.
+    ArchiveError
+        If one is not of its split. Where no split is given, each is what it holds.
+    """
+    by_split = data_files if isinstance(data_files, dict) else {"": data_files}
+    archives: dict[str, str] = {}
+    for key, path in ((k, p) for k, paths in _listed(by_split, folder).items() for p in paths):
+        if not _stat(path):
+            raise ManualDownloadError(f"Looked for {path}, {_describe(path)}\n\n{INSTRUCTIONS}")
+        guess = _guess(path)
+        split = key or (guess if guess in SOURCES else "train")
+        if split not in SOURCES or split in archives:
+            problem = f"two archives for {split!r}" if split in archives else f"a split {split!r}"
+            raise ValueError(f"data_files has {problem}: one for each of {', '.join(SOURCES)}.")
+        _check_kind(split, path)
+        archives[split] = path
+    return {split: archives[split] for split in SOURCES if split in archives}
+
+
+def _listed(data_files: Any, folder: str | None = None) -> dict[str, list[str]]:
+    """Return `data_files`, in any of the forms that `datasets` takes, as lists by split."""
+    by_split = data_files if isinstance(data_files, dict) else {"train": data_files or []}
+    return {
+        str(split): [
+            path
+            for one in ([paths] if isinstance(paths, str | os.PathLike) else paths)
+            for path in _matches(_absolute(one, folder))
+        ]
+        for split, paths in by_split.items()
+    }
+
+
+def _matches(path: str) -> list[str]:
+    """Return the path itself, or what it matches as a pattern."""
+    if _is_url(path) or _stat(path) or not glob.has_magic(path):
+        return [path]
+    return sorted(fsspec.filesystem("file").glob(path)) or [path]
 
 
 def _describe(folder: str) -> str:
@@ -785,7 +849,10 @@ def _check_kind(split: str, path: str) -> None:
     if guess != split:
         what = f"the {guess} archive" if guess in SOURCES else guess
         names = " or ".join(SOURCES[split].file_names)
-        advice = f"Needed is {names} as it was fetched from {DOWNLOAD_PAGE}, not decompressed."
+        advice = (
+            f"Needed is {names} as it was fetched from {DOWNLOAD_PAGE}: a .tar, not extracted. "
+        )
+        advice += f"Pass its folder as data_dir, or its path as data_files={{{split!r}: path}}."
         raise _error(path, f"given as the {split} archive, but it is {what}.", advice=advice)
 
 
@@ -840,11 +907,12 @@ def _warn_of_missing(archives: dict[str, str]) -> None:
 def _check_space(folder: str, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
+        room = size_str(free) if free else "0 bytes"
         raise OSError(
             errno.ENOSPC,
-            f"the dataset needs about {needed / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB are "
-            f"free in {folder}. Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or "
-            'use the "in_place" configuration, which needs next to nothing',
+            f"the dataset needs about {size_str(needed)}, and {room} are free in {folder}. Pass "
+            "cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or use the "
+            '"in_place" configuration, which needs next to nothing',
         )
 
 
@@ -1040,6 +1108,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
 
     label_names: str = "words"
     order: str = "archive"
+    copy: str = ""  # the config id of a copy whose archives are gone; for `load`
 
     def archives(self) -> dict[str, str]:
         """Return the path of each split's archive; see `_find_archives`."""
@@ -1049,6 +1118,8 @@ class Imagenet2012Config(datasets.BuilderConfig):
         self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
     ) -> str:
         """Name the cache by what the archives are, so that they may move but not change."""
+        if self.copy:
+            return self.copy
         chosen = {"label_names": self.label_names, "order": self.order}
         try:
             archives = self.archives()
@@ -1093,7 +1164,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = _absolute(kwargs["data_dir"])
-        listed = _listed(kwargs.get("data_files")) or {}
+        listed = _listed(kwargs.get("data_files"))
         paths = itertools.chain([kwargs.get("data_dir")], *listed.values())
         _keep_options(kwargs.get("storage_options"), paths)
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
@@ -1105,11 +1176,10 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     def _info(self) -> datasets.DatasetInfo:
         labels = _labels(self.base_path)
         names = {"words": labels.words, "wnid": labels.wnids}
-        if self.config.label_names not in names or self.config.order not in ("archive", "mixed"):
-            raise ValueError(
-                f"label_names must be 'words' or 'wnid', not {self.config.label_names!r}; "
-                f"order 'archive' or 'mixed', not {self.config.order!r}"
-            )
+        if self.config.label_names not in names:
+            raise ValueError(f"label_names is 'words' or 'wnid', not {self.config.label_names!r}.")
+        if self.config.order not in ("archive", "mixed"):
+            raise ValueError(f"order is 'archive' or 'mixed', not {self.config.order!r}.")
         features = StoredFeatures(
             {
                 "file_name": datasets.Value("string"),
@@ -1126,6 +1196,14 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             supervised_keys=datasets.info.SupervisedKeysData("image", "label"),
         )
 
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Prepare; see `datasets.DatasetBuilder`. What is there already is checked as well."""
+        self._is_new = False
+        super().download_and_prepare(*args, **kwargs)
+        mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+        if not self._is_new and mode != datasets.VerificationMode.NO_CHECKS:
+            self._check_again(mode)
+
     def _check_manual_download(self, dl_manager: Any) -> None:
         """Leave it to `_find_archives`: `datasets` before 4.4.2 would insist on a data_dir."""
 
@@ -1140,6 +1218,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         expected = {s: datasets.SplitInfo(s, 0, SOURCES[s].num_examples) for s in archives}
         self.info.splits = datasets.SplitDict(expected) if checked else None
         self.info.download_checksums = None  # recorded ones would be held to what it downloaded
+        self._is_new, self._pid = True, os.getpid()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         except NonMatchingSplitsSizesError as error:
@@ -1148,6 +1227,36 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
                 f"The archives do not hold the expected numbers of images ({counts}). For a subset "
                 f'pass verification_mode="no_checks". Details: {error}'
             ) from error
+        except Exception as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # then its pool was torn down
+                raise KeyboardInterrupt from None
+            raise
+        self._write_origin(archives)
+
+    def _write_origin(self, archives: dict[str, str]) -> None:
+        """Write what the copy was made of, for when the archives are gone."""
+        if _is_dir(self._output_dir):
+            folder = next(iter(archives.values())).rpartition("/")[0]
+            origin = {"folder": folder, "splits": list(archives)}
+            origin |= {key: getattr(self.config, key) for key in CHOICES}
+            with io.FileIO(f"{self._output_dir}/{ORIGIN}", "w") as file:
+                file.write(json.dumps(origin).encode())
+
+    def _check_again(self, mode: datasets.VerificationMode) -> None:
+        """Check what was prepared before, perhaps with fewer checks; only warn unless by all."""
+        strict = mode == datasets.VerificationMode.ALL_CHECKS
+        archives = {} if self.config.copy else self.config.archives()
+        for split, path in archives.items():
+            _check_size(split, path, strict)
+            if strict:
+                _check_sha256(split, path)
+        for split, info in self.info.splits.items():
+            if info.num_examples != (expected := SOURCES[split].num_examples):
+                problem = f"{self._output_dir} has {info.num_examples:,} {split} images, the "
+                problem += f"original {expected:,}: it was prepared without checks."
+                if strict:
+                    raise NonMatchingSplitsSizesError(problem)
+                logger.warning(problem)
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed run left: `datasets` would take its shards for this run's."""
@@ -1302,6 +1411,8 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         self.info.features = features
 
     def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        if os.getpid() != self._pid:  # the parent, interrupted too, ends its workers in silence
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             yield from super()._prepare_split_single(*args, **kwargs)
         except DatasetGenerationError as error:
@@ -1386,53 +1497,122 @@ def load(
         If one is not what it should be.
     """
     folder = None if data_dir is None else _absolute(data_dir)
-    listed = _listed(data_files)
-    paths = itertools.chain([folder], *(listed or {}).values())
+    paths = itertools.chain([folder], *_listed(data_files, folder).values())
     _keep_options(kwargs.get("storage_options"), paths)
-    archives = _find_archives(folder, listed)
-    if folder and split is None:
-        _warn_of_missing(archives)
-    asked = [s for s in SOURCES if re.search(rf"\b{s}\b", str(split))] or list(archives)
-    if missing := [s for s in asked if s not in archives]:
-        found = ", ".join(archives.values())
-        raise ManualDownloadError(
-            f"No archive of the {missing[0]} split, only {found}.\n\n{INSTRUCTIONS}"
-        )
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
     for key in ("revision", "save_infos", "trust_remote_code"):  # mean nothing here
         kwargs.pop(key, None)
+    copies: dict[str, str] = {}
+    try:
+        archives = _given(data_files, folder) if data_files else _find_archives(folder, None)
+    except ManualDownloadError:
+        copies = {} if streaming or data_files else _copies(name, folder, kwargs)
+        if not copies:
+            raise
+        archives = dict.fromkeys(copies, "")
+    if folder and split is None:
+        _warn_of_missing(archives)
+    asked = list(dict.fromkeys(_split_names(split, archives)))
 
-    def builder(splits: Iterable[str]) -> Imagenet2012:
+    def builder(splits: Iterable[str], **more: Any) -> Imagenet2012:
         # Made directly, as patterns would be resolved: a path may have brackets or stars in it.
         chosen = DataFilesDict({s: DataFilesList([archives[s]], [()]) for s in splits})
-        return Imagenet2012(config_name=name, data_files=chosen, **kwargs)
+        return Imagenet2012(config_name=name, data_files=chosen, **more, **kwargs)
 
-    def prepared(made: Imagenet2012, part: Any) -> Any:
-        made.download_and_prepare(**preparing)
-        return made.as_dataset(split=part, in_memory=bool(keep_in_memory))
+    @functools.cache
+    def made(one: str) -> Imagenet2012:
+        """Return the prepared builder of a split, whose cache others may share."""
+        everything = builder(archives)
+        prepared = everything if _is_dir(everything.cache_dir) else builder([one])
+        if copies:
+            prepared = Imagenet2012(config_name=name, copy=copies[one], **kwargs)
+        prepared.download_and_prepare(**preparing)
+        return prepared
+
+    def prepared(part: Any) -> Any:
+        """Return what an expression means; each split has a cache of its own."""
+        if isinstance(part, list | tuple):
+            return [prepared(one) for one in part]
+        parts = []
+        for spec in _expression(part, archives).split("+"):
+            (one,) = _split_names(spec, archives)
+            parts.append(made(one).as_dataset(split=spec, in_memory=bool(keep_in_memory)))
+        if len(parts) == 1:
+            return parts[0]
+        return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(part)))
 
     if streaming:
+        mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
+        if mode == datasets.VerificationMode.ALL_CHECKS:
+            logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
         return builder(asked).as_streaming_dataset(split=split)
-    everything = builder(archives)
-    if _is_dir(everything.cache_dir):
-        return prepared(everything, split)
-    if split is None:  # each split in a cache of its own, so that asking for one later finds it
-        return datasets.DatasetDict({s: prepared(builder([s]), s) for s in archives})
-    return prepared(builder(asked), split)
+    if split is None:
+        return datasets.DatasetDict({s: prepared(s) for s in archives})
+    return prepared(split)
 
 
-def _listed(data_files: Any) -> dict[str, list[str]] | None:
-    """Return `data_files`, in any of the forms that `datasets` takes, as lists by split."""
-    if data_files is None:
-        return None
-    by_split = data_files if isinstance(data_files, dict) else {"train": data_files}
-    one = (str, os.PathLike)
-    return {
-        split: [_absolute(path) for path in ([paths] if isinstance(paths, one) else paths)]
-        for split, paths in by_split.items()
-    }
+def _expression(split: Any, archives: dict[str, str]) -> str:
+    """Return a split, such as ``train[:10%]+validation``, as `datasets` would write it."""
+    if str(split) == "all":
+        return "+".join(archives)
+    if isinstance(split, datasets.ReadInstruction):
+        return split.to_spec()
+    return datasets.ReadInstruction.from_spec(str(split)).to_spec()
 
 
+def _split_names(split: Any, archives: dict[str, str]) -> list[str]:
+    """Return the splits that are asked for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such split.
+    ManualDownloadError
+        If its archive is missing.
+    """
+    if split is None:
+        return list(archives)
+    if isinstance(split, list | tuple):
+        return [name for one in split for name in _split_names(one, archives)]
+    names = re.findall(r"(?:^|\+)(\w+)", _expression(split, archives))
+    for name in names:
+        if name not in SOURCES:
+            raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
+        if name not in archives:
+            found = ", ".join(archives.values())
+            raise ManualDownloadError(
+                f"No archive of the {name} split, only {found}.\n\n{INSTRUCTIONS}"
+            )
+    return names
+
+
+def _copies(name: str, folder: str | None, options: dict[str, Any]) -> dict[str, str]:
+    """Return the config id of the newest copy of each split whose archives in `folder` are gone."""
+    root = _absolute(options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
+    chosen = {key: options.get(key, getattr(Imagenet2012Config, key)) for key in CHOICES}
+    found: list[tuple[int, str, dict[str, Any]]] = []
+    if name == "default" and _is_dir(f"{root}/imagenet2012"):
+        with os.scandir(f"{root}/imagenet2012") as entries:
+            for entry in entries:
+                path = f"{entry.path}/{VERSION}/{DATA_HASH}/{ORIGIN}"
+                if entry.name.startswith("default-") and (status := _stat(path)):
+                    found.append((int(status.version), entry.name, _read_origin(path)))
+    copies: dict[str, str] = {}
+    for _, config_id, origin in sorted(found, key=lambda one: one[0]):
+        if origin.items() >= chosen.items() and folder in (None, origin["folder"]):
+            copies |= dict.fromkeys(origin["splits"], config_id)
+    if copies:
+        logger.warning(f"There are no archives in {folder or 'reach'}: this is the copy in {root}.")
+    return copies
+
+
+def _read_origin(path: str) -> dict[str, Any]:
+    with io.FileIO(path) as file:
+        return json.loads(file.read())
+
+
+CHOICES = ("label_names", "order")
+ORIGIN = "origin.json"  # beside a copy: what it was made of
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
 
 if not __name__.startswith("datasets_modules."):  # where `datasets` runs this file as a script

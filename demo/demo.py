@@ -57,4 +57,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     datasets.disable_progress_bars()
-    main()
+    try:
+        main()
+    except (imagenet2012.ArchiveError, datasets.exceptions.ManualDownloadError) as error:
+        sys.exit(str(error))

@@ -77,6 +77,7 @@ def check(
     numbers = _count(report, imagenet2012._open(path), progress)
     if strict:
         report.problems += _differences(report, numbers)
+    report.problems = list(dict.fromkeys(report.problems))  # neighbours may meet the same fault
     return report
 
 
@@ -193,7 +194,7 @@ def _differences(report: Report, numbers: set[int]) -> list[str]:
         odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
         if odd:
             usual = f"{fewest} to {most:,}" if fewest < most else f"{fewest}"
-            problems.append(f"{len(odd):,} classes have not {usual} images: {_some(odd)}")
+            problems.append(f"{len(odd):,} classes do not have {usual} images: {_some(odd)}")
     if report.split != "train" and len(numbers) < report.official_images:
         missing = sorted(set(range(1, report.official_images + 1)) - numbers)
         problems.append(f"{len(missing):,} images are missing, of number {_some(missing)}")

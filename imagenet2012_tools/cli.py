@@ -31,6 +31,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 ADVICE = {
     'pass verification_mode="no_checks"': "pass --no-checks",
     "(verification_mode='all_checks')": "(imagenet2012 check --deep)",
+    imagenet2012.INSTRUCTIONS[imagenet2012.INSTRUCTIONS.index(", and pass that folder") :]: ".",
 }
 
 folder_argument = click.argument("folder", metavar="DIR", type=click.Path())
@@ -156,20 +157,20 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
     """Check the archives in DIR: sizes, structure, and the header of every image.
 
     Nothing is written. The status is 0 only if all is well; without --split the training and
-    validation archives must both be there.
+    validation archives must both be there. DIR may also be one archive, under any name.
 
     \b
     Examples:
       imagenet2012 check ~/imagenet
       imagenet2012 check ~/imagenet --split validation --deep
+      imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
     archives, error = find_archives(folder)
     if error and not as_json:
         raise error
-    wanted = tuple(dict.fromkeys(splits)) or tuple(
-        s for s in SPLITS if s != "test" or s in archives
-    )
+    usual = archives if os.path.isfile(os.path.expanduser(folder)) else ("train", "validation")
+    wanted = tuple(dict.fromkeys(splits)) or tuple(s for s in SPLITS if s in usual or s in archives)
     missing = [split for split in wanted if split not in archives]
     strict, reports = not no_checks, []
     for split in (s for s in wanted if s in archives):
@@ -193,8 +194,11 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
 
 def find_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
     """Return the path of each split's archive, and if there is none, the error that says so."""
+    path = imagenet2012._absolute(folder)
     try:
-        return imagenet2012._find_archives(imagenet2012._absolute(folder), None), None
+        if os.path.isfile(path):
+            return imagenet2012._given(path, None), None
+        return imagenet2012._find_archives(path, None), None
     except datasets.exceptions.ManualDownloadError as error:
         return {}, error
 
@@ -278,6 +282,7 @@ def show(
       imagenet2012 show ~/imagenet
       imagenet2012 show ~/imagenet --split train --classes "tench,n01484850"
     """
+    check_picture(output)
     archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
     dataset = load(folder, split, no_checks, None)
@@ -287,10 +292,20 @@ def show(
     if classes:
         chosen = np.flatnonzero(np.isin(labels, find_classes(classes, names)))
         if not len(chosen):
-            raise ValueError(f"No image of these classes in the {split} split.")
+            others = " or ".join(f"--split {other}" for other in archives if other != split)
+            hint = f" Try {others}." if others else ""
+            raise ValueError(f"No image of these classes in the {split} split.{hint}")
     picked = np.random.default_rng(seed).permutation(chosen)[:count]
     sheet.draw(dataset.select(picked), names).save(output, "PNG")
     click.echo(f"{output}: {len(picked)} {split} image{'s' * (len(picked) > 1)}")
+
+
+def check_picture(path: Path) -> None:
+    """Raise `ValueError` if something is there that is no PNG, such as an archive."""
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(8) != b"\x89PNG\r\n\x1a\n":
+                raise ValueError(f"{path} is there and is no PNG. Nothing was written.")
 
 
 def find_classes(text: str, names: list[str]) -> list[int]:
@@ -344,8 +359,7 @@ def load(
 @click.option("--size", type=click.IntRange(16), help="Resize to this shortest side (pixels).")
 @click.option(
     "--quality",
-    default=90,
-    show_default=True,
+    show_default="90",
     type=click.IntRange(1, 100),
     help="Of the JPEGs that --size makes.",
 )
@@ -380,10 +394,17 @@ def prepare(
       imagenet2012 prepare ~/imagenet --output ~/imagenet-parquet
       imagenet2012 prepare ~/imagenet --output ~/in256 --size 256 --push me/in256
     """
+    if public and not push:
+        raise click.UsageError("--public goes with --push: give it.")
+    if options["quality"] and not options["size"]:
+        raise click.UsageError("--quality goes with --size: other images keep their bytes.")
+    options["quality"] = options["quality"] or 90
     if not output:
         if push or options["size"] or options["ray"]:
             raise click.UsageError("--push, --size and --ray go with --output: give it.")
         return prepare_cache(folder, options)
+    if imagenet2012._in_folder(imagenet2012._absolute(output)):
+        raise click.UsageError(f"{output} holds the archives: give --output another folder.")
     if options["in_place"]:
         raise click.UsageError("--output writes the images: --in-place does not go with it.")
     if push:  # before the hours of work

@@ -28,6 +28,7 @@ R = TypeVar("R")
 AHEAD_BYTES, AHEAD_REQUESTS, AHEAD_MARGIN = 8 << 20, 4, 1 << 20
 PIECE_BYTES = 1 << 17
 THREADS = 32
+EXTRA = "For S3: pip install s3fs. Other protocols have packages of their own."
 RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "xet_hash", "mtime", "LastModified", "updated")
 # Protocols that stored URLs may name. Others can lead to any host: only if the user loads from it.
@@ -68,6 +69,8 @@ def status(url: str) -> Status | None:
         info = files.info(name)
     except (FileNotFoundError, PermissionError):  # without the right to list, all is forbidden
         return None
+    except ImportError as error:  # says what to install
+        raise imagenet2012._error(url, f"cannot be read: {error}.", advice=EXTRA) from error
     except Exception as error:  # each file system raises its own
         advice = "Check the URL, the network, the credentials and other storage_options."
         problem = f"cannot be reached: {type(error).__name__}: {error}."

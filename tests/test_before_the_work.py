@@ -1,5 +1,6 @@
 """What is found wrong before the first example: where it looked, what is there, what to do."""
 
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -377,7 +378,7 @@ def test_too_little_disk(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"GiB.*free in .*cache_dir=.*in_place") as caught:
+    with pytest.raises(OSError, match=r"KiB.*free in .*cache_dir=.*in_place") as caught:
         imagenet2012.load(archives.folder, **cache)
     assert caught.value.errno == errno.ENOSPC
 
@@ -444,3 +445,76 @@ def test_a_new_release_does_not_prepare_again(archives: Archives, cache: dict[st
     """The cache is named by the version of the data, not by a hash of the source."""
     by_name(archives.folder, cache)
     assert all("/5.0.0/data-5.0.0/" in path.as_posix() for path in arrow_files(cache))
+
+
+# ------------------------------------------------------------------------- what is there already
+
+
+@pytest.mark.parametrize("load", [imagenet2012.load, by_name])
+def test_what_was_loaded_without_checks_is_checked_when_they_are_asked_for(
+    load: Any, archives: Archives, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = by_name if load is by_name else lambda f, c: imagenet2012.load(f, **c)
+    said: list[str] = []
+    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
+    load(archives.folder, cache)
+    load(archives.folder, cache)
+    assert not said
+    load(archives.folder, {**cache, "verification_mode": "basic_checks"})
+    assert "bytes, the original train archive has" in said[0]
+    assert any("has 60 train images, the original 1,281,167" in text for text in said)
+    with pytest.raises(ArchiveError, match="bytes, the original train archive has"):
+        load(archives.folder, {**cache, "verification_mode": "all_checks"})
+
+
+def test_a_prepared_copy_is_hashed_if_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
+    fakes.make_archives(tmp_path, classes=0, validation=5)
+    path = tmp_path / "ILSVRC2012_img_val.tar"
+    source = imagenet2012.SOURCES["validation"]
+    source = dataclasses.replace(source, size=path.stat().st_size)
+    monkeypatch.setitem(imagenet2012.SOURCES, "validation", source)
+    assert imagenet2012.load(tmp_path, split="validation", **cache).num_rows == 5
+    with pytest.raises(NonMatchingChecksumError, match="its SHA-256 is"):
+        imagenet2012.load(
+            tmp_path, split="validation", **cache | {"verification_mode": "all_checks"}
+        )
+
+
+def test_streaming_says_that_it_hashes_nothing(
+    archives: Archives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
+    imagenet2012.load(archives.folder, streaming=True, verification_mode="all_checks")
+    assert any("the SHA-256 of the archives is not checked" in text for text in said)
+
+
+def test_a_copy_outlives_its_archives(
+    tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "archives"
+    expected = fakes.make_archives(folder, classes=2, validation=9)
+    imagenet2012.load(folder, split="train", **cache)
+    imagenet2012.load(folder, order="mixed", **cache)
+    imagenet2012.load(folder, "in_place", **cache)
+    shutil.rmtree(folder)
+    said: list[str] = []
+    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
+    loaded = imagenet2012.load(folder, **cache)
+    assert list(loaded) == ["train"]
+    assert "this is the copy" in said[0]
+    assert sorted(contents(loaded["train"])) == wanted(expected["train"])
+    assert isinstance(loaded["train"].features["image"], imagenet2012.NamedImage)
+    mixed = imagenet2012.load(split="validation[:3]+train", order="mixed", **cache)
+    assert mixed.num_rows == 3 + len(expected["train"])
+    for options in ({"label_names": "wnid"}, {"name": "in_place"}, {"streaming": True}):
+        with pytest.raises(ManualDownloadError):
+            imagenet2012.load(folder, **options, **cache)
+    with pytest.raises(ManualDownloadError, match="No archive of the validation split"):
+        imagenet2012.load(folder, split="validation", **cache)
+    with pytest.raises(ManualDownloadError, match="which is not there"):
+        imagenet2012.load(tmp_path / "other", **cache)
+    with pytest.raises(NonMatchingSplitsSizesError, match="has 6 train images"):
+        imagenet2012.load(folder, **{**cache, "verification_mode": "all_checks"})

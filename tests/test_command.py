@@ -77,7 +77,7 @@ def test_check_holds_to_the_official_figures(run: Run, archives: Archives) -> No
     assert "bytes instead of 147,897,477,120" in result.output
     assert "12 class tars instead of 1,000" in result.output
     assert "60 images instead of 1,281,167" in result.output
-    assert "1,000 classes have not 732 to 1,300 images: n01440764 has 5" in result.output
+    assert "1,000 classes do not have 732 to 1,300 images: n01440764 has 5" in result.output
     assert "49,910 images are missing, of number" in result.output
     assert "its SHA-256 is not that of the original, c7e06a6c" in result.output
     assert "3 of 3 archives with problems." in result.output
@@ -341,7 +341,7 @@ def test_export_sees_damage_inside_a_shard(run: Run, archives: Archives, tmp_pat
 
 
 def test_export_of_another_plan_is_refused(run: Run, archives: Archives, tmp_path: Path) -> None:
-    """Even where the names of the shards are the same; quality means nothing without a size."""
+    """Even where the names of the shards are the same."""
     output = tmp_path / "out"
     exported(run, archives, output)
     before = fingerprint(output / "data")
@@ -351,7 +351,6 @@ def test_export_of_another_plan_is_refused(run: Run, archives: Archives, tmp_pat
         assert result.exit_code == 1
         assert f"made with {str(other[0])[2:].replace('-', '_')} " in result.output
         assert "Nothing was changed" in result.output
-    assert run("prepare", archives.folder, *options, "--quality", 3).exit_code == 0
     assert fingerprint(output / "data") == before
 
 
@@ -362,6 +361,60 @@ def test_export_adds_a_split(run: Run, archives: Archives, tmp_path: Path) -> No
         "train",
         "validation",
     }
+
+
+def test_export_into_the_folder_of_the_archives_is_refused(run: Run, archives: Archives) -> None:
+    before = fingerprint(archives.folder)
+    result = run("prepare", archives.folder, "--no-checks", "--output", archives.folder)
+    assert result.exit_code == 2 and "holds the archives" in result.output
+    assert fingerprint(archives.folder) == before
+
+
+@pytest.mark.parametrize("name", ["ILSVRC2012_img_test.tar", "sheet.jpg", "sheet.png"])
+def test_show_overwrites_nothing_but_pictures(
+    run: Run, archives: Archives, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / name
+    target.write_bytes(b"precious")
+    result = run("show", archives.folder, "--no-checks", "-o", target)
+    assert result.exit_code == 1 and name in result.output
+    assert target.read_bytes() == b"precious"
+    for _ in range(2):
+        again = tmp_path / "other.png"
+        assert run("show", archives.folder, "--no-checks", "-o", again).exit_code == 0
+
+
+def test_show_says_where_else_a_class_may_be(run: Run, tmp_path: Path) -> None:
+    fakes.make_archives(tmp_path, classes=2, validation=3)
+    result = run("show", tmp_path, "--no-checks", "--classes", "tench", "-o", tmp_path / "x.png")
+    assert result.exit_code == 1 and "Try --split train." in result.output
+
+
+def test_check_takes_one_archive_of_any_name(run: Run, archives: Archives, tmp_path: Path) -> None:
+    path = tmp_path / "val.bin"
+    path.symlink_to(archives.folder / "ILSVRC2012_img_val.tar")
+    result = run("check", path, "--no-checks")
+    assert result.exit_code == 0, result.output
+    assert "validation" in result.output and "train" not in result.output
+    path.unlink()
+    path.write_bytes(b"<html>")
+    result = run("check", path)
+    assert result.exit_code == 1 and "a web page" in result.output
+
+
+def test_a_fault_is_told_once(run: Run, tmp_path: Path) -> None:
+    fakes.make_archives(tmp_path, classes=0, validation=9)
+    path = tmp_path / "ILSVRC2012_img_val.tar"
+    path.write_bytes(path.read_bytes()[:-12_000])
+    result = run("check", tmp_path, "--no-checks", "--split", "validation", "--json")
+    (report,) = json.loads(result.output)["archives"]
+    assert len(report["problems"]) == len(set(report["problems"])) > 0
+
+
+def test_errors_advise_in_the_words_of_the_command(run: Run, tmp_path: Path) -> None:
+    result = run("show", tmp_path)
+    assert result.exit_code == 1 and "which is empty" in result.output
+    assert "load_dataset" not in result.output and "data_files" not in result.output
 
 
 def test_export_leaves_the_users_files(run: Run, archives: Archives, tmp_path: Path) -> None:

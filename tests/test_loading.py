@@ -102,6 +102,37 @@ def test_data_files_decide_the_splits(archives: Archives, cache: dict[str, Any])
         assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
 
 
+@pytest.mark.parametrize("form", [str, Path, lambda path: [path], lambda path: {"test": path}])
+def test_data_files_of_every_form(
+    form: Any, archives: Archives, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
+    """By what they hold if no split is given; relative ones lie in the folder, if one is given."""
+    name = "ILSVRC2012_img_test_v10102019.tar"
+    loaded = imagenet2012.load(data_files=form(str(archives.folder / name)), **cache)
+    assert list(loaded) == ["test"]
+    assert list(imagenet2012.load(archives.folder, data_files=form(name), **cache)) == ["test"]
+    monkeypatch.chdir(archives.folder)
+    assert list(imagenet2012.load(data_files=form(name), **cache)) == ["test"]
+    several = imagenet2012.load(archives.folder, data_files="ILSVRC2012_img_[tv]*.tar", **cache)
+    assert list(several) == ["train", "validation", "test"]
+
+
+@pytest.mark.parametrize("load", [imagenet2012.load, datasets.load_dataset])
+def test_data_files_win_over_the_folder(
+    load: Any, archives: Archives, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    options = {"data_dir": str(archives.folder), **cache}
+    if load is datasets.load_dataset:
+        options["path"] = "imagenet2012"
+    expected = fakes.make_archives(tmp_path / "other", classes=0, validation=8)["validation"]
+    path = tmp_path / "other" / "ILSVRC2012_img_val.tar"
+    for name in ("ILSVRC2012_img_val.tar", "subset.tar"):
+        path = path.rename(path.with_name(name))
+        loaded = load(data_files={"validation": str(path)}, **options)
+        assert list(loaded) == ["validation"]
+        assert sorted(contents(loaded["validation"])) == wanted(expected)
+
+
 def test_data_files_of_any_name(archives: Archives, tmp_path: Path, cache: dict[str, Any]) -> None:
     path = tmp_path / "my copy.bin"
     path.symlink_to(archives.folder / "ILSVRC2012_img_train.tar")
@@ -167,6 +198,31 @@ def test_split_expressions(
 ) -> None:
     loaded = imagenet2012.load(archives.folder, "in_place", split=split, **cache)
     assert ([d.num_rows for d in loaded] if isinstance(loaded, list) else loaded.num_rows) == rows
+
+
+@pytest.mark.parametrize("split", ["val", "train+validaton", "train[:a]", ["train", "tset"]])
+def test_a_misspelt_split_is_told_before_the_work(
+    split: Any, archives: Archives, cache: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"no split '|Unrecognized"):
+        imagenet2012.load(archives.folder, split=split, **cache)
+    assert not list(Path(cache["cache_dir"]).rglob("*.arrow"))
+
+
+def test_expressions_share_the_caches_of_their_splits(
+    archives: Archives, cache: dict[str, Any]
+) -> None:
+    def made() -> int:
+        return len(list(Path(cache["cache_dir"]).rglob("*.arrow")))
+
+    both = imagenet2012.load(archives.folder, split="validation[:4]+train[5:7]", **cache)
+    assert made() == 2
+    expected = [*list(archives.expected["validation"])[:4], *list(archives.expected["train"])[5:7]]
+    assert both["file_name"][:] == expected
+    assert str(both.split) == "validation[:4]+train[5:7]"
+    assert both[5]["image"].mode == "RGB"
+    imagenet2012.load(archives.folder, split=["train", "validation[50%:]"], **cache)
+    assert made() == 2
 
 
 # ------------------------------------------------------------------------- where the archives are
