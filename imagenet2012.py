@@ -1502,92 +1502,122 @@ def load(
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
     for key in ("revision", "save_infos", "trust_remote_code"):  # mean nothing here
         kwargs.pop(key, None)
-    copies: dict[str, str] = {}
+    copies = {} if streaming or data_files else _copies(name, folder, kwargs)
     try:
         archives = _given(data_files, folder) if data_files else _find_archives(folder, None)
     except ManualDownloadError:
-        copies = {} if streaming or data_files else _copies(name, folder, kwargs)
         if not copies:
             raise
-        archives = dict.fromkeys(copies, "")
-    if folder and split is None:
+        archives = {}
+    if folder and split is None and archives:
         _warn_of_missing(archives)
-    asked = list(dict.fromkeys(_split_names(split, archives)))
-
-    def builder(splits: Iterable[str], **more: Any) -> Imagenet2012:
-        # Made directly, as patterns would be resolved: a path may have brackets or stars in it.
-        chosen = DataFilesDict({s: DataFilesList([archives[s]], [()]) for s in splits})
-        return Imagenet2012(config_name=name, data_files=chosen, **more, **kwargs)
-
-    @functools.cache
-    def made(one: str) -> Imagenet2012:
-        """Return the prepared builder of a split, whose cache others may share."""
-        everything = builder(archives)
-        prepared = everything if _is_dir(everything.cache_dir) else builder([one])
-        if copies:
-            prepared = Imagenet2012(config_name=name, copy=copies[one], **kwargs)
-        prepared.download_and_prepare(**preparing)
-        return prepared
-
-    def prepared(part: Any) -> Any:
-        """Return what an expression means; each split has a cache of its own."""
-        if isinstance(part, list | tuple):
-            return [prepared(one) for one in part]
-        parts = []
-        for spec in _expression(part, archives).split("+"):
-            (one,) = _split_names(spec, archives)
-            parts.append(made(one).as_dataset(split=spec, in_memory=bool(keep_in_memory)))
-        if len(parts) == 1:
-            return parts[0]
-        return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(part)))
-
+    made = Prepared(name, archives, copies, preparing, kwargs)
+    splits = list(archives or copies)
+    asked = _split_names(split, splits) if split is not None else splits
+    for one in asked:
+        if one not in archives and one not in copies:
+            found = ", ".join(archives.values())
+            raise ManualDownloadError(
+                f"No archive of the {one} split, only {found}.\n\n{INSTRUCTIONS}"
+            )
     if streaming:
         mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
         if mode == datasets.VerificationMode.ALL_CHECKS:
             logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
-        return builder(asked).as_streaming_dataset(split=split)
+        return made.builder(asked).as_streaming_dataset(split=split)
+    in_memory = bool(keep_in_memory)
     if split is None:
-        return datasets.DatasetDict({s: prepared(s) for s in archives})
-    return prepared(split)
+        return datasets.DatasetDict({s: made.dataset(s, splits, in_memory) for s in splits})
+    return made.dataset(split, splits, in_memory)
 
 
-def _expression(split: Any, archives: dict[str, str]) -> str:
+@dataclasses.dataclass
+class Prepared:
+    """Splits that `load` prepares, each in a cache of its own, or that were prepared before.
+
+    Attributes
+    ----------
+    name : str
+        The configuration.
+    archives, copies : dict of str to str
+        Of each split the archive's path, or the config id of a copy whose archive is gone.
+    preparing, options : dict
+        For `download_and_prepare`, and for the builder.
+    """
+
+    name: str
+    archives: dict[str, str]
+    copies: dict[str, str]
+    preparing: dict[str, Any]
+    options: dict[str, Any]
+    made: dict[str, Imagenet2012] = dataclasses.field(default_factory=dict)
+
+    def builder(self, splits: Iterable[str]) -> Imagenet2012:
+        """Return a builder of these splits."""
+        # Made directly, as patterns would be resolved: a path may have brackets or stars in it.
+        paths = {
+            split: DataFilesList([self.archives[split]], [()]) for split in dict.fromkeys(splits)
+        }
+        return Imagenet2012(config_name=self.name, data_files=DataFilesDict(paths), **self.options)
+
+    def prepare(self, split: str) -> Imagenet2012:
+        """Return the builder of a split, prepared; all splits in one cache will do as well."""
+        if split not in self.made:
+            if split in self.archives:
+                everything = self.builder(self.archives)
+                chosen = everything if _is_dir(everything.cache_dir) else self.builder([split])
+            else:
+                logger.warning(
+                    f"The {split} archive is gone: this is the copy that was made of it."
+                )
+                chosen = Imagenet2012(
+                    config_name=self.name, copy=self.copies[split], **self.options
+                )
+            chosen.download_and_prepare(**self.preparing)
+            self.made[split] = chosen
+        return self.made[split]
+
+    def dataset(self, split: Any, all_splits: list[str], in_memory: bool) -> Any:
+        """Return what an expression means."""
+        if isinstance(split, list | tuple):
+            return [self.dataset(one, all_splits, in_memory) for one in split]
+        parts = []
+        for spec in _expression(split, all_splits).split("+"):
+            (name,) = _split_names(spec, all_splits)
+            parts.append(self.prepare(name).as_dataset(split=spec, in_memory=in_memory))
+        if len(parts) == 1:
+            return parts[0]
+        return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+
+
+def _expression(split: Any, all_splits: list[str]) -> str:
     """Return a split, such as ``train[:10%]+validation``, as `datasets` would write it."""
     if str(split) == "all":
-        return "+".join(archives)
+        return "+".join(all_splits)
     if isinstance(split, datasets.ReadInstruction):
         return split.to_spec()
     return datasets.ReadInstruction.from_spec(str(split)).to_spec()
 
 
-def _split_names(split: Any, archives: dict[str, str]) -> list[str]:
-    """Return the splits that are asked for.
+def _split_names(split: Any, all_splits: list[str]) -> list[str]:
+    """Return the splits that an expression, or a list of them, names.
 
     Raises
     ------
     ValueError
         If there is no such split.
-    ManualDownloadError
-        If its archive is missing.
     """
-    if split is None:
-        return list(archives)
     if isinstance(split, list | tuple):
-        return [name for one in split for name in _split_names(one, archives)]
-    names = re.findall(r"(?:^|\+)(\w+)", _expression(split, archives))
+        return [name for one in split for name in _split_names(one, all_splits)]
+    names = re.findall(r"(?:^|\+)(\w+)", _expression(split, all_splits))
     for name in names:
         if name not in SOURCES:
             raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
-        if name not in archives:
-            found = ", ".join(archives.values())
-            raise ManualDownloadError(
-                f"No archive of the {name} split, only {found}.\n\n{INSTRUCTIONS}"
-            )
     return names
 
 
 def _copies(name: str, folder: str | None, options: dict[str, Any]) -> dict[str, str]:
-    """Return the config id of the newest copy of each split whose archives in `folder` are gone."""
+    """Return the config id of the newest copy of each split of the archives in a folder, or in any."""
     root = _absolute(options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
     chosen = {key: options.get(key, getattr(Imagenet2012Config, key)) for key in CHOICES}
     found: list[tuple[int, str, dict[str, Any]]] = []
@@ -1601,8 +1631,6 @@ def _copies(name: str, folder: str | None, options: dict[str, Any]) -> dict[str,
     for _, config_id, origin in sorted(found, key=lambda one: one[0]):
         if origin.items() >= chosen.items() and folder in (None, origin["folder"]):
             copies |= dict.fromkeys(origin["splits"], config_id)
-    if copies:
-        logger.warning(f"There are no archives in {folder or 'reach'}: this is the copy in {root}.")
     return copies
 
 

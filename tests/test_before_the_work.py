@@ -504,9 +504,12 @@ def test_a_copy_outlives_its_archives(
     monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
     loaded = imagenet2012.load(folder, **cache)
     assert list(loaded) == ["train"]
-    assert "this is the copy" in said[0]
+    assert "the copy that was made of it" in said[0]
     assert sorted(contents(loaded["train"])) == wanted(expected["train"])
     assert isinstance(loaded["train"].features["image"], imagenet2012.NamedImage)
+    fakes.make_archives(folder, classes=0, validation=9)
+    assert imagenet2012.load(folder, split="train", **cache).num_rows == len(expected["train"])
+    shutil.rmtree(folder)
     mixed = imagenet2012.load(split="validation[:3]+train", order="mixed", **cache)
     assert mixed.num_rows == 3 + len(expected["train"])
     for options in ({"label_names": "wnid"}, {"name": "in_place"}, {"streaming": True}):
