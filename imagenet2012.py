@@ -1617,7 +1617,7 @@ def _split_names(split: Any, all_splits: list[str]) -> list[str]:
 
 
 def _copies(name: str, folder: str | None, options: dict[str, Any]) -> dict[str, str]:
-    """Return the config id of the newest copy of each split of the archives in a folder, or in any."""
+    """Return the config id of the newest copy of each split, made from a folder or from any."""
     root = _absolute(options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
     chosen = {key: options.get(key, getattr(Imagenet2012Config, key)) for key in CHOICES}
     found: list[tuple[int, str, dict[str, Any]]] = []
