@@ -47,6 +47,7 @@ from urllib.parse import unquote
 import datasets
 import fsspec
 import PIL.Image
+import pyarrow as pa
 from datasets import packaged_modules
 from datasets.data_files import DataFilesDict
 from datasets.data_files import DataFilesList
@@ -1410,11 +1411,27 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             features["image"] = NamedImage(image.mode, image.decode)
         self.info.features = features
 
-    def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
+        """Yield the examples in tables: `datasets` takes longer over single ones than to read."""
+        examples: list[dict[str, Any]] = []
+        volume = 0
+        for key, example in self._generate_examples(**kwargs):
+            examples.append(example)
+            volume += len(example["image"]["bytes"] or b"")
+            if len(examples) >= self._writer_batch_size or volume > MAX_TABLE_BYTES:
+                table, examples, volume = _table_of(examples), [], 0
+                yield key, table
+        if examples:
+            yield key, _table_of(examples)
+
+    def _prepare_split_single(self, **kwargs: Any) -> Iterator[Any]:
         if os.getpid() != self._pid:  # the parent, interrupted too, ends its workers in silence
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        prepare: Any = datasets.ArrowBasedBuilder._prepare_split_single
         try:
-            yield from super()._prepare_split_single(*args, **kwargs)
+            yield from prepare(self, **{key: kwargs[key] for key in PREPARE_SINGLE})
+        except RuntimeError:  # "generator ignored GeneratorExit", when a worker is interrupted
+            return
         except DatasetGenerationError as error:
             # With num_proc only the message reaches the user, so it must name the cause.
             cause = error.__cause__ or error
@@ -1436,6 +1453,30 @@ def _in_place(archive: Archive, member: Member) -> dict[str, Any]:
             advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
             raise _error(archive.path, problem, member.start, advice)
     return StoredImage(path=Imagenet2012FileSystem.url(archive.path, member), bytes=None)
+
+
+# What `datasets.ArrowBasedBuilder` takes, which writes tables.
+PREPARE_SINGLE = ("gen_kwargs", "fpath", "file_format", "max_shard_size", "job_id")
+MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
+
+
+def _table_of(examples: list[dict[str, Any]]) -> pa.Table:
+    """Return examples as they are stored; the images' bytes are copied once."""
+    images = [example["image"] for example in examples]
+    data = [image["bytes"] for image in images]
+    if data[0] is None:
+        stored = pa.nulls(len(data), pa.binary())
+    else:
+        ends = pa.array([0, *itertools.accumulate(map(len, data))], pa.int32())
+        buffers = [None, ends.buffers()[1], pa.py_buffer(b"".join(data))]
+        stored = pa.Array.from_buffers(pa.binary(), len(data), buffers)
+    paths = pa.array([image["path"] for image in images], pa.string())
+    columns = {
+        "file_name": pa.array([example["file_name"] for example in examples], pa.string()),
+        "image": pa.StructArray.from_arrays([stored, paths], ["bytes", "path"]),
+        "label": pa.array([example["label"] for example in examples], pa.int64()),
+    }
+    return pa.table(columns)
 
 
 Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2

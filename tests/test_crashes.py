@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import datasets
 import fakes
@@ -21,16 +22,20 @@ import imagenet2012
 
 TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """
-import os, signal, sys
+import glob, os, signal, sys
 folder, cache, config, num_proc, stop_at = sys.argv[1:6]
-pread, taken = os.pread, 0
+pread, taken, begun = os.pread, 0, False
 
 def counted(fd, size, offset):
-    global taken
+    global taken, begun
     taken += size
+    if stop_at and taken > 1_000_000 and not begun:
+        begun = True
+        open(f"{stop_at}.{os.getpid()}", "x").close()
     if stop_at and taken > 25_000_000 and not os.path.exists(stop_at):
-        open(stop_at, "x").close()
-        os.killpg(0, signal.SIGSTOP)
+        if len(glob.glob(f"{stop_at}.*")) >= int(num_proc):  # all are at work
+            open(stop_at, "x").close()
+            os.killpg(0, signal.SIGSTOP)
     return pread(fd, size, offset)
 
 os.pread = counted
@@ -80,7 +85,7 @@ class Case:
         )
 
     def start_and_stop(self, num_proc: int = 0) -> subprocess.Popen[str]:
-        """Prepare a third of it, and stop in the middle (the whole group) until told to go on."""
+        """Prepare a third of it or more, and stop (the whole group) until told to go on."""
         process = self.start(num_proc=num_proc, stop_at=str(self.folder.with_name("stopped")))
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), process.communicate()
@@ -123,6 +128,23 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+def test_a_worker_closes_in_silence(case: Case) -> None:
+    path = str(case.folder / TRAIN)
+    builder = imagenet2012.Imagenet2012(data_files={"train": path}, cache_dir=str(case.cache))
+    (case.cache / "out").mkdir(parents=True)
+    builder._pid = os.getpid()
+    steps = builder._prepare_split_single(
+        gen_kwargs=builder._gen_kwargs("train", path),
+        fpath=str(case.cache / "out" / "JJJJJ-SSSSS.arrow"),
+        file_format="arrow",
+        max_shard_size=1 << 30,
+        job_id=0,
+    )
+    with patch("datasets.config.PBAR_REFRESH_TIME_INTERVAL", 0):
+        assert not next(steps)[1]
+    steps.close()
+
+
 @pytest.mark.parametrize("num_proc", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Case) -> None:
@@ -134,7 +156,7 @@ def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Cas
     assert process.returncode != 0
     if number == signal.SIGINT:
         assert stderr.splitlines()[-1] == "KeyboardInterrupt"
-        assert stderr.count("Traceback") == 1
+        assert stderr.count("Traceback") == 1, stderr
     assert group_is_gone(process.pid)
     case.check_next_run()
 
