@@ -47,6 +47,7 @@ def validation_label(number: int) -> int:
 def header(name: str | bytes, size: int, kind: bytes = b"0", magic: bytes = b"ustar  \0") -> bytes:
     """Return a 512-byte header as GNU tar wrote it."""
     encoded = name.encode() if isinstance(name, str) else name
+    assert len(encoded) <= 100, f"{name!r} needs a header for long names"
     fields = [
         encoded.ljust(100, b"\0"),
         b"0000644\x00",

@@ -25,6 +25,7 @@ PROGRAM = """
 import glob, os, signal, sys
 folder, cache, config, num_proc, stop_at = sys.argv[1:6]
 pread, taken, begun = os.pread, 0, False
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def counted(fd, size, offset):
     global taken, begun
