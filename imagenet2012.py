@@ -26,6 +26,7 @@ import importlib
 import io
 import itertools
 import json
+import operator
 import os
 import random
 import re
@@ -38,6 +39,7 @@ import zlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
@@ -245,7 +247,7 @@ class Archive:
         self._lock = threading.Lock()
         # glibc keeps twice the greatest block that was freed; else it would return the memory of
         # every batch to the system and fetch it again. These pages are never touched.
-        bytearray(KEPT_MEMORY)
+        bytes(KEPT_MEMORY)
 
     def __del__(self, close: Any = os.close) -> None:  # `os` is gone when the process ends
         if self._fd >= 0:
@@ -284,6 +286,15 @@ class Archive:
         if len(data) < size:
             raise _error(self.path, f"ends where {size - len(data):,} more bytes belong.", offset)
         return data
+
+    def read_into(self, offset: int, room: memoryview) -> None:
+        """Fill `room` with the bytes at `offset`, or raise `ArchiveError`."""
+        try:
+            count = os.preadv(self._fd, [room], offset) if hasattr(os, "preadv") else 0
+        except OSError:
+            count = 0
+        if count < len(room):  # `read` knows what to do, or what to say
+            room[count:] = self.read(offset + count, len(room) - count)
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it."""
@@ -1088,6 +1099,7 @@ class Shard(NamedTuple):
 
 
 Row = tuple[Member, dict[str, Any]]
+Stored = Callable[[Archive, str, Member], dict[str, Any]]  # makes the value of the image column
 
 
 @dataclasses.dataclass
@@ -1318,6 +1330,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         archive: tuple[str, int, int | str],
         tars: tuple[Tar, ...],
         shards: list[Shard],
+        stored: Stored | None = None,
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
         _keep_options(self.storage_options, [archive[0]])  # this may be a new process
         opened = _open(archive[0])
@@ -1325,7 +1338,10 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             raise _error(archive[0], "changed since it was checked.", advice="Load it again.")
         in_place = self.config.name == "in_place"
         opened.advise("RANDOM" if in_place or self.config.order == "mixed" else "SEQUENTIAL")
-        for number, rows in enumerate(self._shards(opened, split, tars, shards)):
+        rows_of = functools.partial(
+            self._rows, opened, split, tars, _in_place if in_place else stored or _copied
+        )
+        for number, rows in enumerate(self._shards(opened, rows_of, shards)):
             names: set[str] = set()
             for index, (member, example) in enumerate(rows):
                 if member.name in names:
@@ -1335,23 +1351,21 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             opened.check_unchanged()
 
     def _shards(
-        self, archive: Archive, split: str, tars: tuple[Tar, ...], shards: list[Shard]
+        self, archive: Archive, rows: Callable[[Shard], Iterator[Row]], shards: list[Shard]
     ) -> Iterable[Iterable[Row]]:
         """Return the rows of each shard."""
-        rows = functools.partial(self._rows, archive, split, tars)
         if self.config.name == "in_place" and archive.is_remote:
             # One small request leads to the next, so many shards are followed at a time.
             return archive.map(lambda shard: list(rows(shard)), shards)
         return map(rows, shards)
 
     def _rows(
-        self, archive: Archive, split: str, tars: tuple[Tar, ...], shard: Shard
+        self, archive: Archive, split: str, tars: tuple[Tar, ...], stored: Stored, shard: Shard
     ) -> Iterator[Row]:
         """Yield the rows of a shard; of several tars, one from each in turn."""
         chosen = tars[shard.first : shard.last]
-        streams = [
-            self._stream(archive, split, tar, shard, alone=len(chosen) == 1) for tar in chosen
-        ]
+        alone = len(chosen) == 1
+        streams = [self._stream(archive, split, tar, stored, shard, alone) for tar in chosen]
         if len(streams) == 1:
             yield from streams[0]
             return
@@ -1367,21 +1381,16 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
                     yield row
 
     def _stream(
-        self, archive: Archive, split: str, tar: Tar, shard: Shard, alone: bool
+        self, archive: Archive, split: str, tar: Tar, stored: Stored, shard: Shard, alone: bool
     ) -> Iterator[Row]:
         """Yield the rows of a stretch of a tar."""
         if self.config.name != "in_place":
             archive = archive.ahead(tar, *tar.stretch(shard.stretch, shard.stretches), alone)
         pattern = SOURCES[split].image
         for member in _members(archive, tar, pattern, shard.stretch, shard.stretches):
-            # Not kept in a variable here, where it would stay until the next round.
-            yield member, self._example(archive, split, tar, member)
-
-    def _example(self, archive: Archive, split: str, tar: Tar, member: Member) -> dict[str, Any]:
-        label = self._label(archive, split, tar, member)
-        in_place = self.config.name == "in_place"
-        image = _in_place(archive, member) if in_place else _copied(archive, split, member)
-        return {"file_name": member.name, "image": image, "label": label}
+            label = self._label(archive, split, tar, member)
+            # Not kept in a variable here, where the image would stay until the next round.
+            yield member, _example(member, stored(archive, split, member), label)
 
     def _label(self, archive: Archive, split: str, tar: Tar, member: Member) -> int:
         """Return the label: the class tar's in training, else by the number in the file name."""
@@ -1413,16 +1422,25 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
 
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
         """Yield the examples in tables: `datasets` takes longer over single ones than to read."""
+        if self.config.name == "in_place":
+            return self._tables(None, **kwargs)
+        # One thread reads while `datasets` writes what it read before.
+        local = not _is_url(kwargs["archive"][0])
+        room = Room(min(self._writer_batch_size * ROOM_BYTES, MAX_TABLE_BYTES)) if local else None
+        return _ahead(self._tables(room, **kwargs))
+
+    def _tables(self, room: "Room | None", **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
         examples: list[dict[str, Any]] = []
         volume = 0
-        for key, example in self._generate_examples(**kwargs):
+        stored = room.copied if room else None
+        for key, example in self._generate_examples(**kwargs, stored=stored):
             examples.append(example)
             volume += len(example["image"]["bytes"] or b"")
             if len(examples) >= self._writer_batch_size or volume > MAX_TABLE_BYTES:
-                table, examples, volume = _table_of(examples), [], 0
+                table, examples, volume = _table_of(examples, room), [], 0
                 yield key, table
         if examples:
-            yield key, _table_of(examples)
+            yield key, _table_of(examples, room)
 
     def _prepare_split_single(self, **kwargs: Any) -> Iterator[Any]:
         if os.getpid() != self._pid:  # the parent, interrupted too, ends its workers in silence
@@ -1438,14 +1456,60 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             raise DatasetGenerationError(f"{type(cause).__name__}: {cause}") from cause
 
 
-def _copied(archive: Archive, split: str, member: Member) -> dict[str, Any]:
+def _example(member: Member, image: dict[str, Any], label: int) -> dict[str, Any]:
+    return {"file_name": member.name, "image": image, "label": label}
+
+
+def _path(split: str, member: Member) -> str:
     # No file can have this path, which would make `datasets` drop the bytes if it encodes the
     # example again: where its first part exists, it is the archive.
-    path = f"{SOURCES[split].file_names[0]}/{member.name}"
-    return StoredImage(path=path, bytes=_read_image(archive, member))
+    return f"{SOURCES[split].file_names[0]}/{member.name}"
 
 
-def _in_place(archive: Archive, member: Member) -> dict[str, Any]:
+def _copied(archive: Archive, split: str, member: Member) -> dict[str, Any]:
+    return StoredImage(path=_path(split, member), bytes=_read_image(archive, member))
+
+
+class Room:
+    """Memory to which the images of a table are read end to end, as Arrow stores them."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._renew()
+
+    def _renew(self) -> None:
+        self._buffer = pa.allocate_buffer(self._capacity)
+        self._left = memoryview(self._buffer).cast("B")
+        self._images: list[memoryview] = []
+
+    def copied(self, archive: Archive, split: str, member: Member) -> dict[str, Any]:
+        """Return an image whose bytes are in this room, while there is room."""
+        if member.size > len(self._left):
+            return _copied(archive, split, member)
+        image, self._left = self._left[: member.size], self._left[member.size :]
+        archive.read_into(member.data, image)
+        self._images.append(image)
+        return StoredImage(path=_path(split, member), bytes=image)
+
+    def emptied(self, images: list[Any]) -> pa.Buffer:
+        """Return the bytes of images that may be in this room, and take new room."""
+        whole = len(images) == len(self._images) and all(map(operator.is_, images, self._images))
+        used = self._buffer.slice(0, self._capacity - len(self._left))
+        joined = used if whole else pa.py_buffer(b"".join(images))
+        self._renew()
+        return joined
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items, of which a thread makes the next one while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+
+
+def _in_place(archive: Archive, split: str, member: Member) -> dict[str, Any]:
     if member.header != member.start:
         header = _header(archive.read(member.header, BLOCK))
         if header is None or header[:3] != member[:3]:
@@ -1458,18 +1522,19 @@ def _in_place(archive: Archive, member: Member) -> dict[str, Any]:
 # What `datasets.ArrowBasedBuilder` takes, which writes tables.
 PREPARE_SINGLE = ("gen_kwargs", "fpath", "file_format", "max_shard_size", "job_id")
 MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
+ROOM_BYTES = 160 << 10  # for an image; a hundred rarely take more
 
 
-def _table_of(examples: list[dict[str, Any]]) -> pa.Table:
-    """Return examples as they are stored; the images' bytes are copied once."""
+def _table_of(examples: list[dict[str, Any]], room: Room | None) -> pa.Table:
+    """Return examples as they are stored."""
     images = [example["image"] for example in examples]
     data = [image["bytes"] for image in images]
     if data[0] is None:
         stored = pa.nulls(len(data), pa.binary())
     else:
         ends = pa.array([0, *itertools.accumulate(map(len, data))], pa.int32())
-        buffers = [None, ends.buffers()[1], pa.py_buffer(b"".join(data))]
-        stored = pa.Array.from_buffers(pa.binary(), len(data), buffers)
+        joined = room.emptied(data) if room else pa.py_buffer(b"".join(data))
+        stored = pa.Array.from_buffers(pa.binary(), len(data), [None, ends.buffers()[1], joined])
     paths = pa.array([image["path"] for image in images], pa.string())
     columns = {
         "file_name": pa.array([example["file_name"] for example in examples], pa.string()),

@@ -24,10 +24,10 @@ TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """
 import glob, os, signal, sys
 folder, cache, config, num_proc, stop_at = sys.argv[1:6]
-pread, taken, begun = os.pread, 0, False
+taken, begun = 0, False
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
-def counted(fd, size, offset):
+def count(size):
     global taken, begun
     taken += size
     if stop_at and taken > 1_000_000 and not begun:
@@ -37,9 +37,10 @@ def counted(fd, size, offset):
         if len(glob.glob(f"{stop_at}.*")) >= int(num_proc):  # all are at work
             open(stop_at, "x").close()
             os.killpg(0, signal.SIGSTOP)
-    return pread(fd, size, offset)
 
-os.pread = counted
+pread, preadv = os.pread, os.preadv
+os.pread = lambda fd, size, at: (count(size), pread(fd, size, at))[1]
+os.preadv = lambda fd, rooms, at: (count(len(rooms[0])), preadv(fd, rooms, at))[1]
 import imagenet2012
 if __name__ == "__main__":
     d = imagenet2012.load(folder, config, split="train", cache_dir=cache,

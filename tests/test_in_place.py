@@ -378,7 +378,7 @@ def test_threads_read_the_right_bytes(train: datasets.Dataset, archives: Archive
     assert not wrong
 
 
-@pytest.mark.parametrize("missing", ["pread", "pread posix_fadvise"])
+@pytest.mark.parametrize("missing", ["preadv", "pread preadv", "pread preadv posix_fadvise"])
 def test_other_systems(missing: str, archives: Archives, tmp_path: Path) -> None:
     """As on Windows and macOS, with threads, a fork and all."""
     code = (

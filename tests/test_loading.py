@@ -1,9 +1,12 @@
 """Loading in every way, on every supported version of `datasets`: the right rows come out."""
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +306,55 @@ def test_archive_order(archives: Archives, cache: dict[str, Any]) -> None:
     for split in SPLITS:
         loaded = imagenet2012.load(archives.folder, split=split, **cache)
         assert loaded["file_name"][:] == list(archives.expected[split])
+
+
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+@pytest.mark.parametrize("room", [1, 3_000, 100_000])
+def test_tables_with_room_for_none_some_and_all_images(
+    room: int,
+    order: str,
+    archives: Archives,
+    cache: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(imagenet2012, "ROOM_BYTES", room)
+    check(imagenet2012.load(archives.folder, order=order, writer_batch_size=7, **cache), archives)
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="this system has no preadv")
+@pytest.mark.parametrize("most", [0, 1_000])
+def test_reads_that_fail_or_bring_less(
+    most: int, archives: Archives, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a signal or a network file system: what is missing is read again."""
+    preadv = os.preadv
+
+    def poor(fd: int, rooms: list[memoryview], offset: int) -> int:
+        if not most:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(fd, [rooms[0][:most]], offset)
+
+    monkeypatch.setattr(imagenet2012.os, "preadv", poor)
+    check(imagenet2012.load(archives.folder, **cache), archives)
+
+
+def test_one_item_is_made_ahead() -> None:
+    made, used = [threading.Event() for _ in range(9)], 0
+
+    def items() -> Iterator[int]:
+        for number, event in enumerate(made):
+            event.set()
+            yield number
+
+    ahead = imagenet2012._ahead(items())
+    for used, number in enumerate(ahead):
+        assert number == used
+        assert used == 8 or made[used + 1].wait(10), "nothing is made while an item is used"
+        assert not any(event.is_set() for event in made[used + 2 :]), "memory could fill up"
+        if used == 5:
+            break
+    ahead.close()
+    assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("order", ["archive", "mixed"])
