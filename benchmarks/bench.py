@@ -1,6 +1,6 @@
 """Measure this loader and its peers on the same archives: writes results.md, .json and .png.
 
-    python benchmarks/bench.py [--gb 1] [--repeat 2] [--only NAME ...]
+    python benchmarks/bench.py [--gb 2] [--repeat 3] [--only NAME ...]
 
 Every peer runs in processes of its own, in an environment with pinned versions that this script
 makes, through its public interface, in turns: all of them once, then all of them again. See
@@ -62,6 +62,13 @@ PEERS = (
     ours("in_place", "this loader, in place", *IN_PLACE, read=True, growth=True),
     ours("in_place_2", "this loader, in place, 2 processes", *IN_PLACE, *TWO, growth=True),
     ours("stream", "this loader, streaming", "--variant", "stream", read=True),
+    ours(
+        "stream_2",
+        "this loader, streaming, decoding in 2 threads",
+        "--variant",
+        "threads",
+        read=True,
+    ),
     ours("in_place_train", "this loader, in place, train only", "--variant", "in_place:train"),
     ours("copy_val", "this loader, copy, validation only", "--variant", "copy:validation"),
     Peer("tfds", "TensorFlow Datasets", "tf", "tfds_builder", measures=TFDS),
@@ -92,25 +99,17 @@ class Runner:
         self.growth: dict[str, dict[str, Result]] = {peer.key: {} for peer in peers}
 
     def measure(self, peer: Peer, archives: Path, measures: Sequence[str], seed: int = 0) -> Result:
-        """Run measures of a peer one after another; merge what they report."""
+        """Run measures of a peer one after another in a process."""
         python = self.pythons[peer.env]
         if python is None:
             return {"error": "its environment cannot be made on this machine"}
-        work, merged = common.empty(self.work / "run"), {}
-        for measure in measures:
-            result = common.run(
-                python, peer.script, measure, archives, work, *peer.options, "--seed", seed
-            )
-            if "error" in result:
-                print(f"    {measure}: {result['error']}", flush=True)
-                merged.setdefault("error", f"{measure}: {result['error']}")
-                break
-            if measure != measures[0]:
-                result.pop("peak")  # that of reading with torch is torch's
-            merged |= result
-            merged.setdefault("disk", common.disk_usage(work))
+        work = common.empty(self.work / "run")
+        options = (*peer.options, "--seed", seed)
+        result = common.run(python, peer.script, measures, archives, work, *options)
+        if "error" in result:
+            print(f"    {result['error']}", flush=True)
         shutil.rmtree(work)
-        return merged
+        return result
 
     def rounds(self, archives: Path, repeat: int) -> None:
         """Measure every peer once, then again, `repeat` times."""
@@ -145,8 +144,8 @@ def chosen(names: Sequence[str]) -> list[Peer]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gb", type=float, default=1.0, help="size of the archives (default 1)")
-    parser.add_argument("--repeat", type=int, default=2, help="rounds (default 2)")
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the archives (default 2)")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
     parser.add_argument("--only", nargs="*", default=[], choices=[p.key for p in PEERS])
     parser.add_argument("--no-growth", action="store_true", help="leave out the member counts")
     parser.add_argument("--envs", type=Path, default=common.HERE / ".envs")
@@ -161,7 +160,7 @@ def main() -> None:
         if python is None:
             common.fail("this loader's environment cannot be made")
         common.make_archives(python, work / "archives", "--gb", str(args.gb))
-        size = common.disk_usage(work / "archives")
+        size = sum(path.stat().st_size for path in (work / "archives").iterdir())
         runner.rounds(work / "archives", args.repeat)
         shutil.rmtree(work / "archives")
         for part, share in {} if args.no_growth else PARTS.items():

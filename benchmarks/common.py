@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ PINS: dict[str, tuple[str, ...]] = {
         "datasets==5.2.0",
         "pillow==13.0.0",
     ),
-    "tf": ("tensorflow-cpu==2.21.0", "tensorflow-datasets==4.9.10", "importlib_resources==7.1.0"),
+    "tf": (
+        "tensorflow-cpu==2.21.0",
+        "tensorflow-datasets==4.9.10",
+        "importlib_resources==7.1.0",
+        "pillow==13.0.0",
+    ),
     "plot": ("matplotlib==3.11.2",),
 }
 
@@ -72,10 +78,10 @@ def touch_memory(archives: Path) -> None:
 
 
 def run(
-    python: Path, script: str, measure: str, archives: Path, work: Path, *args: object
+    python: Path, script: str, measures: Sequence[str], archives: Path, work: Path, *args: object
 ) -> Result:
-    """Run a script of ``peers/`` and return what it reports, or ``{"error": ...}``."""
-    command = [python, PEERS / f"{script}.py", measure, "--archives", archives, "--work", work]
+    """Run a script of ``peers/`` and return what it reports; with ``"error"`` if it failed."""
+    command = [python, PEERS / f"{script}.py", *measures, "--archives", archives, "--work", work]
     # What the libraries keep goes where the measured data are, never into the user's home.
     folders = {"HF_HOME": work / "hf", "DATA_OPTIMIZER_CACHE_FOLDER": work / "litdata"}
     quiet = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
@@ -110,11 +116,6 @@ def empty(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-def disk_usage(folder: Path) -> int:
-    """Return the bytes that the files below a folder take."""
-    return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_dir())
 
 
 def median(values: list[float]) -> float:

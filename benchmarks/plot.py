@@ -12,7 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 OURS, PEER, LIMIT = "#d9480f", "#8b98a5", "#dfe4e8"
-HIDDEN = ("in_place_train", "copy_val", "hf_webdataset")  # on parts of the archives
+HIDDEN = ("in_place_train", "copy_val", "hf_webdataset", "stream_2")  # on parts of the archives
 PANELS = (
     ("seconds", "Preparation, seconds\n(shorter is better, log scale)", False),
     (

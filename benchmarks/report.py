@@ -6,6 +6,8 @@ from typing import Any
 
 from common import median
 
+STREAMED = ("stream", "stream_2")
+
 Found = dict[str, Any]
 Cell = Callable[[str], str]
 
@@ -68,7 +70,7 @@ def ratio(found: Found, key: str, copy: bool) -> str:
         values(found, key, "seconds"),
         values(found, reference(key, copy) or "", "seconds"),
     )
-    if not mine or not theirs or key == "stream":
+    if not mine or not theirs or key in STREAMED:
         return "-"
     return f"{median(mine) / median(theirs):.2f}"
 
@@ -112,7 +114,7 @@ def preparation(found: Found) -> str:
         return with_spread(values(found, key, "first_batch"))
 
     cells: dict[str, Cell] = {
-        "prepared, s": lambda key: "none" if key == "stream" else with_spread(seconds(key)),
+        "prepared, s": lambda key: "none" if key in STREAMED else with_spread(seconds(key)),
         "/ in place": lambda key: ratio(found, key, copy=False),
         "/ copy": lambda key: ratio(found, key, copy=True),
         "to the first batch, s": first,
@@ -122,45 +124,44 @@ def preparation(found: Found) -> str:
     return table(found["titles"], found["titles"], cells)
 
 
+READING = {
+    "sequential": "in sequence, undecoded",
+    "sequential_decoded": "in sequence, decoded",
+    "random": "at random, undecoded",
+    "random_decoded": "at random, decoded",
+    "dataloader": "DataLoader",
+}
+OURS = ("copy", "in_place", "stream", "stream_2")
+
+
+def beside_bare(found: Found, key: str, name: str) -> list[float]:
+    """Return an image's time in each round, as a multiple of the bare loop's beside it."""
+    rounds = [one for one in found["results"].get(key, []) if name in one]
+    return [one[name] / one[f"{name}_bare"] for one in rounds]
+
+
 def reading(found: Found) -> str:
-    best = {
-        name: min(
-            (
-                median(v)
-                for key in ("copy", "in_place", "stream")
-                if (v := values(found, key, name))
-            ),
-            default=0.0,
-        )
-        for name in ("sequential", "sequential_decoded", "random", "random_decoded", "dataloader")
-    }
-
     def rate(name: str) -> Cell:
+        return lambda key: with_spread(values(found, key, name), invert=True)
+
+    cells = {title: rate(name) for name, title in READING.items()}
+    return table(found["titles"], found["titles"], cells)
+
+
+def ratios(found: Found) -> str:
+    def best(name: str) -> float:
+        return min(median(own) for key in OURS if (own := beside_bare(found, key, name)))
+
+    def times(name: str) -> Cell:
         def cell(key: str) -> str:
-            figures = values(found, key, name)
-            if not figures or not best[name]:
+            figures = beside_bare(found, key, name)
+            if not figures:
                 return "-"
-            spread = with_spread(figures, invert=True)
-            return f"{spread}, x{best[name] / median(figures):.2f}"
+            return f"{with_spread(figures)}, x{number(median(figures) / best(name))}"
 
         return cell
 
-    def micro(name: str) -> Cell:
-        def cell(key: str) -> str:
-            figures = values(found, key, name)
-            if not figures or not best[name]:
-                return "-"
-            return f"{with_spread(figures, 1e6)}, x{median(figures) / best[name]:.2f}"
-
-        return cell
-
-    cells = {
-        "in sequence, undecoded, images/s": rate("sequential"),
-        "in sequence, decoded, images/s": rate("sequential_decoded"),
-        "at random, µs": micro("random"),
-        "at random, decoded, µs": micro("random_decoded"),
-        "DataLoader, images/s": rate("dataloader"),
-    }
+    cells = {title: times(name) for name, title in READING.items()}
     return table(found["titles"], found["titles"], cells)
 
 
@@ -225,14 +226,14 @@ def head(found: Found) -> str:
     def figure(name: str, factor: float = 1) -> Cell:
         def cell(key: str) -> str:
             figures = values(found, key, name)
-            empty = not figures or (name == "disk" and key in ("cp", "stream"))
+            empty = not figures or (name == "disk" and key in ("cp", *STREAMED))
             return "-" if empty else number(factor * median(figures))
 
         return cell
 
     def all_members(key: str) -> str:
         value = found["growth"][key].get("full", {}).get("seconds")
-        return f"{value:.0f}" if value and key != "stream" else "-"
+        return f"{value:.0f}" if value and key not in STREAMED else "-"
 
     cells: dict[str, Cell] = {
         "prepared, s": figure("seconds"),
@@ -263,10 +264,14 @@ Ratios are to this loader in one process: in place, and copying into Arrow. More
 
 ## Reading it
 
-Images per second (more is better), microseconds for one image (less is better). After `x`, how many
-times as fast, or as long, as the best of this loader's rows that copy, stay in place or stream.
+Images per second (more is better).
 
 {reading(found)}
+The time for an image, as a multiple of what the bare loop (`os.pread`, Pillow, torch) took in turns
+with it, in the same process (less is better). A machine's speed changes from minute to minute; the
+ratios do not. After `x`, the same as a multiple of this loader's best row: more is slower.
+
+{ratios(found)}
 ## Growth with the number of members, and shuffling
 
 1,281,167 training and 50,000 validation images of about 1 KB, and an eighth of them; one run each.

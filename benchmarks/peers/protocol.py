@@ -1,4 +1,4 @@
-"""The protocol of the peers: ``python peers/NAME.py MEASURE --archives A --work W [--procs N]``.
+"""The protocol of the peers: ``python peers/NAME.py MEASURE ... --archives A --work W``.
 
 A peer is a file that gives `main` a function to prepare, which returns the number of images, and
 one to open the training images of what was prepared, as an object with those methods that it can:
@@ -9,8 +9,9 @@ one to open the training images of what was prepared, as an object with those me
     shuffled_labels()             the labels in the order in which a shuffled epoch has them
     loader()                      a `DataLoader` with `training_transform` and `LOADER`, shuffled
 
-What is measured is printed as one
-JSON line. Importing libraries is never timed.
+What is measured is printed as one JSON line. Importing libraries is never timed. All reading is
+timed in turns with the same work without a library (`os.pread`, Pillow, a bare torch dataset). As a
+virtual machine's speed changes from minute to minute, peers are compared by their ratios to that.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import resource
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -32,8 +34,9 @@ from typing import Any
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 BATCH = 256  # of the first batch, and of those whose classes are counted
-DECODED = 1024  # so many images are decoded, at most
-RAW = 20_000  # so many are read without decoding, at most
+RAW, DECODED = 2048, 512  # so many images are read, and read and decoded
+TURNS = 8  # in which they are, with the bare loop's between them
+BATCHES = 8  # of the DataLoader
 
 Result = dict[str, Any]
 Measure = Callable[[argparse.Namespace], Result]
@@ -73,6 +76,11 @@ def peak_bytes() -> int:
     return max(children, 1024 * int(own.split()[1]))
 
 
+def disk_usage(folder: Path) -> int:
+    """Return the bytes that the files below a folder take."""
+    return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_dir())
+
+
 def pillow(data: bytes) -> Any:
     """Decode with Pillow."""
     import PIL.Image
@@ -110,57 +118,80 @@ def prepare_measure(
         with timed() as whole:
             with timed() as timer:
                 images = prepare(args)
-            peak = peak_bytes()
+            peak, disk = peak_bytes(), disk_usage(args.work)
             reader = opened(args)
             if batch := hasattr(reader, "iter_decoded"):
                 for _ in itertools.islice(reader.iter_decoded(), BATCH):
                     pass
-        result = {**vars(timer), "images": images, "peak": peak}
+        result = {**vars(timer), "images": images, "peak": peak, "disk": disk}
         return result | ({"first_batch": whole.seconds} if batch else {})
 
     return measure
 
 
 def read_measure(opened: Callable[..., Any]) -> Measure:
-    """Time all that the reader can do; seconds are those for one image."""
-    steps: dict[str, tuple[str, Callable[[Any, int], float]]] = {
-        "sequential": ("iter_raw", lambda reader, _: _passed(reader.iter_raw(), RAW)),
-        "sequential_decoded": ("iter_decoded", lambda reader, _: _passed(reader.iter_decoded())),
-        "random": ("raw", lambda reader, seed: _picked(reader.raw, reader.size(), 2000, seed)),
+    """Time all that the reader can do, in turns with the bare loop; seconds for one image."""
+    steps: dict[str, tuple[str, Callable[[Any, random.Random], Any], int]] = {
+        "sequential": ("iter_raw", lambda reader, _: reader.iter_raw(), RAW),
+        "sequential_decoded": ("iter_decoded", lambda reader, _: reader.iter_decoded(), DECODED),
+        "random": ("raw", lambda reader, rnd: _picked(reader.raw, reader.size(), rnd), RAW),
         "random_decoded": (
             "decoded",
-            lambda reader, seed: _picked(reader.decoded, reader.size(), 500, seed),
+            lambda reader, rnd: _picked(reader.decoded, reader.size(), rnd),
+            DECODED,
         ),
-        "dataloader": ("loader", lambda reader, _: _loaded(reader.loader())),
     }
 
     def measure(args: argparse.Namespace) -> Result:
+        from limits import Bare
+        from raw_tars import places
+
         result: Result = {}
-        for name, (needed, step) in steps.items():
+        bare = Bare(places(args.archives / TRAIN))
+        for name, (needed, step, count) in steps.items():
             reader = opened(args)  # anew, as some keep what they have read
             if hasattr(reader, needed):
-                result[name] = step(reader, args.seed)
-        return {**result, "peak": peak_bytes()}
+                both = (step(one, random.Random(args.seed)) for one in (reader, bare))
+                result[name], result[f"{name}_bare"] = _in_turns(*both, count)
+        if hasattr(reader, "loader"):
+            loaders = (opened(args).loader, bare.loader)
+            result["dataloader"], result["dataloader_bare"] = _loaded_in_turns(*loaders)
+        return result
 
     return measure
 
 
-def _passed(images: Iterable[Any], limit: int = DECODED) -> float:
-    with timed() as timer:
-        count = sum(1 for _ in itertools.islice(images, limit))
-    return timer.seconds / count
+def dataloader_measure(opened: Callable[..., Any]) -> Measure:
+    """Time the `DataLoader` alone."""
+
+    def measure(args: argparse.Namespace) -> Result:
+        from limits import Bare
+        from raw_tars import places
+
+        bare = Bare(places(args.archives / TRAIN))
+        ours, theirs = _loaded_in_turns(opened(args).loader, bare.loader)
+        return {"seconds": ours, "bare": theirs}
+
+    return measure
 
 
-def _picked(get: Callable[[int], Any], size: int, count: int, seed: int) -> float:
-    rows = [random.Random(seed).randrange(size) for _ in range(count)]
-    kept = get(rows[0])
-    with timed() as timer:
-        for row in rows:
-            # Kept until the next is there, as in any loop that uses it. If it were freed at once,
-            # the allocator would return its memory to the system and fetch it again every time.
-            kept = get(row)
-    del kept
-    return timer.seconds / count
+def _picked(get: Callable[[int], Any], size: int, rnd: random.Random) -> Iterator[Any]:
+    return (get(rnd.randrange(size)) for _ in itertools.count())
+
+
+def _in_turns(images: Iterable[Any], bare: Iterable[Any], count: int) -> list[float]:
+    """Take `count` images of each, a part at a time in turns; return seconds for one."""
+    both = [iter(images), iter(bare)]
+    seconds, taken = [0.0, 0.0], [0, 0]
+    for _ in range(TURNS):
+        for index, some in enumerate(both):
+            with timed() as timer:
+                # Each is kept until the next is there, as in any loop that uses it. If it were
+                # freed at once, its memory would go back to the system and be fetched again.
+                for _image in itertools.islice(some, count // TURNS):
+                    taken[index] += 1
+            seconds[index] += timer.seconds
+    return [total / number for total, number in zip(seconds, taken, strict=True)]
 
 
 def _loaded(loader: Iterable[Any]) -> float:
@@ -169,8 +200,15 @@ def _loaded(loader: Iterable[Any]) -> float:
     for _ in range(2 * LOADER["num_workers"]):
         next(batches)
     with timed() as timer:
-        steps = sum(1 for _ in itertools.islice(batches, DECODED // LOADER["batch_size"]))
+        steps = sum(1 for _ in itertools.islice(batches, BATCHES))
     return timer.seconds / (steps * LOADER["batch_size"])
+
+
+def _loaded_in_turns(
+    ours: Callable[[], Iterable[Any]], bare: Callable[[], Iterable[Any]]
+) -> tuple[float, float]:
+    first, second, third, last = (_loaded(new()) for new in (ours, bare, bare, ours))
+    return (first + last) / 2, (second + third) / 2
 
 
 def distinct_measure(opened: Callable[..., Any]) -> Measure:
@@ -190,9 +228,9 @@ def main(
     before: Callable[..., None] | None = None,
     **more: Measure,
 ) -> None:
-    """Run the measure named on the command line, and print its result."""
+    """Run the measures named on the command line, up to the first error; print their results."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("measure")
+    parser.add_argument("measures", nargs="+")
     parser.add_argument("--archives", type=Path)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--variant", default="")
@@ -200,11 +238,21 @@ def main(
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    measures = dict(more)
+    known = dict(more)
     if prepare and opened:
-        measures["prepare"] = prepare_measure(prepare, opened, before)
+        known["prepare"] = prepare_measure(prepare, opened, before)
     if opened:
-        measures["read"] = read_measure(opened)
-        measures["distinct"] = distinct_measure(opened)
-    result = measures[args.measure](args)
-    print(json.dumps({"peak": peak_bytes(), **result}))
+        known["read"] = read_measure(opened)
+        known["distinct"] = distinct_measure(opened)
+        known["dataloader"] = dataloader_measure(opened)
+    result: Result = {}
+    for measure in args.measures:
+        args.measure = measure
+        try:
+            result |= known[measure](args)
+        except Exception as error:
+            traceback.print_exc()
+            result["error"] = f"{measure}: {type(error).__name__}: {error}"
+            break
+        result.setdefault("peak", peak_bytes())
+    print(json.dumps(result))

@@ -1,8 +1,9 @@
-"""This loader; the variants are its two configurations and streaming: copy, in_place, stream."""
+"""This loader; the variants are copy and in_place, its configurations, stream, and threads."""
 
 import argparse
 import contextlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from hf_reader import bytes_of
 from hf_reader import undecoded
 from protocol import timed
 
-NAMES = {"copy": "default", "in_place": "in_place", "stream": "default"}
+NAMES = {"copy": "default", "in_place": "in_place", "stream": "default", "threads": "default"}
+STREAMED = ("stream", "threads")
 
 
 def load(args: argparse.Namespace, **kwargs: Any) -> Any:
     """Load all splits, or what `kwargs` say, from the archives or the cache in the work folder."""
     variant, _, split = args.variant.partition(":")
-    if variant == "stream":
+    if variant in STREAMED:
         kwargs["streaming"] = True
     elif args.procs > 1:
         kwargs["num_proc"] = args.procs
@@ -38,22 +40,33 @@ def load(args: argparse.Namespace, **kwargs: Any) -> Any:
 
 def import_torch(args: argparse.Namespace) -> None:
     """Import what `datasets` imports to stream, where it is installed: imports are not timed."""
-    if args.variant == "stream":
+    if args.variant in STREAMED:
         with contextlib.suppress(ImportError):
             import torch.utils.data  # noqa: F401
 
 
 def prepare(args: argparse.Namespace) -> int:
     made = load(args)
-    if args.variant == "stream":
+    if args.variant in STREAMED:
         return 0
     return sum(made.num_rows.values()) if isinstance(made, dict) else len(made)
 
 
-def opened(args: argparse.Namespace) -> ArrowReader | StreamReader:
-    if args.variant == "stream":
+class ThreadedReader:
+    """A stream that is decoded in two threads, as a loop without a `DataLoader` may wish."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream.decode(num_threads=2)
+
+    def iter_decoded(self) -> Iterable[Any]:
+        return (row["image"] for row in self.stream)
+
+
+def opened(args: argparse.Namespace) -> ArrowReader | StreamReader | ThreadedReader:
+    if args.variant in STREAMED:
         order = "mixed" if args.measure == "distinct" else "archive"
-        return StreamReader(load(args, split="train", order=order))
+        stream = load(args, split="train", order=order)
+        return StreamReader(stream) if args.variant == "stream" else ThreadedReader(stream)
     split = "validation" if args.variant.endswith(":validation") else "train"
     return ArrowReader(load(args, split=split))
 
