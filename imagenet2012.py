@@ -213,7 +213,7 @@ def _stat(path: str) -> Status | None:
 
 T = TypeVar("T")
 R = TypeVar("R")
-HAS_PREAD = hasattr(os, "pread")  # Windows has not
+HAS_PREAD, HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")  # Windows has neither
 KEPT_MEMORY = 1 << 24
 
 
@@ -290,11 +290,11 @@ class Archive:
     def read_into(self, offset: int, room: memoryview) -> None:
         """Fill `room` with the bytes at `offset`, or raise `ArchiveError`."""
         try:
-            count = os.preadv(self._fd, [room], offset) if hasattr(os, "preadv") else 0
+            count = os.preadv(self._fd, [room], offset) if HAS_PREADV else 0
         except OSError:
             count = 0
-        if count < len(room):  # `read` knows what to do, or what to say
-            room[count:] = self.read(offset + count, len(room) - count)
+        if count < len(room):
+            room[:] = self.read(offset, len(room))  # knows what to do, or what to say
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it."""
@@ -1172,7 +1172,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     ]
     DEFAULT_CONFIG_NAME = "default"
     manual_download_instructions = INSTRUCTIONS
-    _verification = datasets.VerificationMode.NO_CHECKS
+    _verification = datasets.VerificationMode.BASIC_CHECKS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("data_dir") is not None:
@@ -1297,7 +1297,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
                 problem = "its URL holds a password or a signature, which the index would store."
                 advice = 'Use storage_options, or the "default" configuration.'
                 raise _error(path, problem, advice=advice)
-            if streaming or self._verification != modes.NO_CHECKS:
+            if self._verification != modes.NO_CHECKS:
                 _check_size(split, path, strict=not streaming)
         if not streaming and _is_dir(self._output_dir):
             part = 1 / 300 if self.config.name == "in_place" else 1
@@ -1423,17 +1423,21 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
         """Yield the examples in tables: `datasets` takes longer over single ones than to read."""
         if self.config.name == "in_place":
-            return self._tables(None, **kwargs)
-        # One thread reads while `datasets` writes what it read before.
-        local = not _is_url(kwargs["archive"][0])
-        room = Room(min(self._writer_batch_size * ROOM_BYTES, MAX_TABLE_BYTES)) if local else None
-        return _ahead(self._tables(room, **kwargs))
+            return self._tables(None, None, **kwargs)
+        local, images = not _is_url(kwargs["archive"][0]), max(1, self._writer_batch_size)
+        room = Room(min(images * ROOM_BYTES, MAX_TABLE_BYTES)) if local else None
+        left = threading.Event()
+        return _ahead(self._tables(room, left, **kwargs), left)
 
-    def _tables(self, room: "Room | None", **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
+    def _tables(
+        self, room: "Room | None", left: threading.Event | None, **kwargs: Any
+    ) -> Iterator[tuple[Any, pa.Table]]:
         examples: list[dict[str, Any]] = []
         volume = 0
-        stored = room.copied if room else None
+        stored = room.read if room else None
         for key, example in self._generate_examples(**kwargs, stored=stored):
+            if left and left.is_set():
+                return
             examples.append(example)
             volume += len(example["image"]["bytes"] or b"")
             if len(examples) >= self._writer_batch_size or volume > MAX_TABLE_BYTES:
@@ -1482,8 +1486,8 @@ class Room:
         self._left = memoryview(self._buffer).cast("B")
         self._images: list[memoryview] = []
 
-    def copied(self, archive: Archive, split: str, member: Member) -> dict[str, Any]:
-        """Return an image whose bytes are in this room, while there is room."""
+    def read(self, archive: Archive, split: str, member: Member) -> dict[str, Any]:
+        """Return an image whose bytes are in this room, or elsewhere if it is full."""
         if member.size > len(self._left):
             return _copied(archive, split, member)
         image, self._left = self._left[: member.size], self._left[member.size :]
@@ -1491,8 +1495,8 @@ class Room:
         self._images.append(image)
         return StoredImage(path=_path(split, member), bytes=image)
 
-    def emptied(self, images: list[Any]) -> pa.Buffer:
-        """Return the bytes of images that may be in this room, and take new room."""
+    def take(self, images: list[Any]) -> pa.Buffer:
+        """Return the bytes of a table's images, end to end, and begin a new room."""
         whole = len(images) == len(self._images) and all(map(operator.is_, images, self._images))
         used = self._buffer.slice(0, self._capacity - len(self._left))
         joined = used if whole else pa.py_buffer(b"".join(images))
@@ -1500,13 +1504,19 @@ class Room:
         return joined
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield items, of which a thread makes the next one while one is used."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
+def _ahead(items: Iterator[T], left: threading.Event) -> Iterator[T]:
+    """Yield items, of which a thread makes the next one while `datasets` writes one.
+
+    `left` tells the thread that nobody waits for it any more.
+    """
+    with ThreadPoolExecutor(1, "imagenet2012") as thread:
+        try:
             coming = thread.submit(next, items, None)
-            yield item
+            while (item := coming.result()) is not None:
+                coming = thread.submit(next, items, None)
+                yield item
+        finally:
+            left.set()
 
 
 def _in_place(archive: Archive, split: str, member: Member) -> dict[str, Any]:
@@ -1533,7 +1543,7 @@ def _table_of(examples: list[dict[str, Any]], room: Room | None) -> pa.Table:
         stored = pa.nulls(len(data), pa.binary())
     else:
         ends = pa.array([0, *itertools.accumulate(map(len, data))], pa.int32())
-        joined = room.emptied(data) if room else pa.py_buffer(b"".join(data))
+        joined = room.take(data) if room else pa.py_buffer(b"".join(data))
         stored = pa.Array.from_buffers(pa.binary(), len(data), [None, ends.buffers()[1], joined])
     paths = pa.array([image["path"] for image in images], pa.string())
     columns = {
@@ -1630,7 +1640,9 @@ def load(
         mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
         if mode == datasets.VerificationMode.ALL_CHECKS:
             logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
-        return made.builder(asked).as_streaming_dataset(split=split)
+        builder = made.builder(asked)
+        builder._verification = mode
+        return builder.as_streaming_dataset(split=split)
     in_memory = bool(keep_in_memory)
     if split is None:
         return datasets.DatasetDict({s: made.dataset(s, splits, in_memory) for s in splits})
@@ -1669,19 +1681,25 @@ class Prepared:
     def prepare(self, split: str) -> Imagenet2012:
         """Return the builder of a split, prepared; all splits in one cache will do as well."""
         if split not in self.made:
-            if split in self.archives:
-                everything = self.builder(self.archives)
-                chosen = everything if _is_dir(everything.cache_dir) else self.builder([split])
+            splits = [split]
+            if split not in self.archives:
+                chosen = self.copy_of(split)
+            elif _is_dir((everything := self.builder(self.archives)).cache_dir):
+                chosen, splits = everything, list(self.archives)
             else:
-                logger.warning(
-                    f"The {split} archive is gone: this is the copy that was made of it."
-                )
-                chosen = Imagenet2012(
-                    config_name=self.name, copy=self.copies[split], **self.options
-                )
+                chosen = self.builder(splits)
             chosen.download_and_prepare(**self.preparing)
-            self.made[split] = chosen
+            self.made |= dict.fromkeys(splits, chosen)
         return self.made[split]
+
+    def copy_of(self, split: str) -> Imagenet2012:
+        """Return the builder of a copy whose archive was not found."""
+        copy = Imagenet2012(config_name=self.name, copy=self.copies[split], **self.options)
+        folder = _read_origin(f"{copy.cache_dir}/{ORIGIN}")["folder"]
+        logger.warning(
+            f"No {split} archive was found: this is the copy that was made of the one in {folder}."
+        )
+        return copy
 
     def dataset(self, split: Any, all_splits: list[str], in_memory: bool) -> Any:
         """Return what an expression means."""

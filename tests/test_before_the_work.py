@@ -463,6 +463,9 @@ def test_what_was_loaded_without_checks_is_checked_when_they_are_asked_for(
     load(archives.folder, {**cache, "verification_mode": "basic_checks"})
     assert "bytes, the original train archive has" in said[0]
     assert any("has 60 train images, the original 1,281,167" in text for text in said)
+    said.clear()
+    imagenet2012.load(archives.folder, **{**cache, "verification_mode": "basic_checks"})
+    assert said and len(said) == len(set(said)), "told once, though three splits share a copy"
     with pytest.raises(ArchiveError, match="bytes, the original train archive has"):
         load(archives.folder, {**cache, "verification_mode": "all_checks"})
 
@@ -491,6 +494,17 @@ def test_streaming_says_that_it_hashes_nothing(
     assert any("the SHA-256 of the archives is not checked" in text for text in said)
 
 
+def test_streaming_says_what_differs_unless_told_not_to(
+    archives: Archives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
+    imagenet2012.load(archives.folder, streaming=True, verification_mode="no_checks")
+    assert not said
+    imagenet2012.load(archives.folder, streaming=True)
+    assert "bytes, the original train archive has" in said[0]
+
+
 def test_a_copy_outlives_its_archives(
     tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,7 +518,7 @@ def test_a_copy_outlives_its_archives(
     monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
     loaded = imagenet2012.load(folder, **cache)
     assert list(loaded) == ["train"]
-    assert "the copy that was made of it" in said[0]
+    assert f"the copy that was made of the one in {folder}" in said[0]
     assert sorted(contents(loaded["train"])) == wanted(expected["train"])
     assert isinstance(loaded["train"].features["image"], imagenet2012.NamedImage)
     fakes.make_archives(folder, classes=0, validation=9)

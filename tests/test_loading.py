@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -346,7 +347,7 @@ def test_one_item_is_made_ahead() -> None:
             event.set()
             yield number
 
-    ahead = imagenet2012._ahead(items())
+    ahead = imagenet2012._ahead(items(), threading.Event())
     for used, number in enumerate(ahead):
         assert number == used
         assert used == 8 or made[used + 1].wait(10), "nothing is made while an item is used"
@@ -354,7 +355,32 @@ def test_one_item_is_made_ahead() -> None:
         if used == 5:
             break
     ahead.close()
-    assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("imagenet2012") for thread in threading.enumerate())
+
+
+def test_leaving_waits_for_one_image_not_for_a_table(
+    archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Ctrl-C, or a full disk, while a slow network file system is read."""
+    reads = []
+    read_into = imagenet2012.Archive.read_into
+
+    def slow(self: imagenet2012.Archive, offset: int, room: memoryview) -> None:
+        reads.append(offset)
+        if len(reads) > 20:
+            time.sleep(0.1)
+        read_into(self, offset, room)
+
+    monkeypatch.setattr(imagenet2012.Archive, "read_into", slow)
+    builder = imagenet2012.Imagenet2012(
+        data_dir=archives.folder, cache_dir=str(tmp_path), writer_batch_size=20
+    )
+    tables = builder._generate_tables(
+        **builder._gen_kwargs("train", f"{archives.folder}/ILSVRC2012_img_train.tar")
+    )
+    assert len(next(tables)[1]) == 20
+    tables.close()
+    assert len(reads) < 40
 
 
 @pytest.mark.parametrize("order", ["archive", "mixed"])

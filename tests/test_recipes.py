@@ -115,6 +115,10 @@ def test_bytes(ran: dict[str, Any]) -> None:
     assert ran["jpeg"][:2] == b"\xff\xd8"
 
 
+def test_threads(ran: dict[str, Any]) -> None:
+    assert ran["widths"] == [row["image"].width for row in ran["validation"]]
+
+
 def test_subsets(ran: dict[str, Any]) -> None:
     assert ran["subset"].num_rows == 20
     assert ran["hundred"].num_rows == 20
