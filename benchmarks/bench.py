@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ PEERS = (
     Peer("cat", "*limit: cat of the archives*", "torch", "limits", measures=("cat",)),
 )
 SHUFFLED = ("in_place", "stream", "timm", "webdataset", "litdata")
+READING_ROUNDS = 2  # of two turns each
 PARTS = {"eighth": 0.125, "full": 1.0}
 
 
@@ -112,12 +114,14 @@ class Runner:
         return result
 
     def rounds(self, archives: Path, repeat: int) -> None:
-        """Measure every peer once, then again, `repeat` times."""
+        """Measure every peer once, then again, `repeat` times; reading not in all of them."""
         for number in range(repeat):
+            left_out = ("read", "distinct") if number >= READING_ROUNDS else ()
             for peer in self.peers:
-                print(f"round {number + 1}: {peer.key}", flush=True)
-                result = self.measure(peer, archives, peer.measures, seed=number)
-                self.results[peer.key].append(result)
+                if measures := [name for name in peer.measures if name not in left_out]:
+                    print(f"{time.strftime('%X')} round {number + 1}: {peer.key}", flush=True)
+                    result = self.measure(peer, archives, measures, seed=number)
+                    self.results[peer.key].append(result)
 
     def grow(self, part: str, archives: Path) -> None:
         """Prepare archives with very many members, once; and count classes in batches of those."""
@@ -125,16 +129,18 @@ class Runner:
             prepared = ("prepare",) if peer.growth else ()
             shuffled = ("distinct",) if peer.key in SHUFFLED and part == "full" else ()
             if prepared or shuffled:
-                print(f"{part} member count: {peer.key}", flush=True)
+                print(f"{time.strftime('%X')} {part} member count: {peer.key}", flush=True)
                 result = self.measure(peer, archives, prepared + shuffled)
                 self.growth[peer.key][part] = result
 
 
+MEMORY = Path("/dev/shm")
+
+
 def work_folder(given: Path | None) -> Path:
     """Return a new folder in memory-backed storage where that has 8 GB, or among the temporary."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 8e9
-    return Path(tempfile.mkdtemp(prefix="bench-", dir=given or (memory if roomy else None)))
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8e9
+    return Path(tempfile.mkdtemp(prefix="bench-", dir=given or (MEMORY if roomy else None)))
 
 
 def chosen(names: Sequence[str]) -> list[Peer]:
@@ -146,7 +152,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=2.0, help="size of the archives (default 2)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
-    parser.add_argument("--only", nargs="*", default=[], choices=[p.key for p in PEERS])
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        choices=[p.key for p in PEERS],
+        help="these peers; this loader's rows always run",
+    )
     parser.add_argument("--no-growth", action="store_true", help="leave out the member counts")
     parser.add_argument("--envs", type=Path, default=common.HERE / ".envs")
     parser.add_argument("--work", type=Path, help="a folder to work in; a new one there is used")
@@ -154,6 +166,7 @@ def main() -> None:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that `finally` runs
     work = work_folder(args.work)
+    storage = "memory-backed storage" if MEMORY in work.parents else "a file system on a disk"
     try:
         runner = Runner(work, args.envs, chosen(args.only))
         python = runner.pythons["torch"]
@@ -169,13 +182,16 @@ def main() -> None:
             shutil.rmtree(work / part)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    write(args, runner, size)
+    write(args, runner, size, storage)
 
 
-def write(args: argparse.Namespace, runner: Runner, size: int) -> None:
+def write(args: argparse.Namespace, runner: Runner, size: int, storage: str) -> None:
     """Write the figures, the tables and the plot."""
     found: dict[str, Any] = {
         "machine": common.machine(),
+        "command": " ".join(["python benchmarks/bench.py", *sys.argv[1:]]),
+        "commit": common.commit(),
+        "storage": storage,
         "pins": {name: list(pins) for name, pins in common.PINS.items()},
         "archives": size,
         "repeat": args.repeat,

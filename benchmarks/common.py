@@ -96,12 +96,19 @@ def run(
             timeout=TIMEOUT,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return {"error": f"took more than {TIMEOUT} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return {"error": (done.stderr.strip().splitlines() or ["nothing printed"])[-1]}
-    return dict(json.loads(lines[-1]))
+    except subprocess.TimeoutExpired as late:
+        printed = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+        return last_result(printed) | {"error": f"took more than {TIMEOUT} s"}
+    if done.returncode:
+        message = (done.stderr.strip().splitlines() or ["nothing printed"])[-1]
+        return last_result(done.stdout) | {"error": message}
+    return last_result(done.stdout)
+
+
+def last_result(printed: str) -> Result:
+    """Return what a script reported last, which holds all before it."""
+    lines = [line for line in printed.splitlines() if line.startswith("{")]
+    return dict(json.loads(lines[-1])) if lines else {}
 
 
 def make_archives(python: Path, folder: Path, *args: str) -> None:
@@ -139,6 +146,13 @@ def machine() -> str:
         f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GiB of memory, {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     )
+
+
+def commit() -> str:
+    """Return what is measured, as git names it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "an unknown commit"
 
 
 def fail(message: str) -> None:

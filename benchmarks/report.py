@@ -1,5 +1,6 @@
 """The tables of results.md."""
 
+import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -131,12 +132,12 @@ READING = {
     "random_decoded": "at random, decoded",
     "dataloader": "DataLoader",
 }
-OURS = ("copy", "in_place", "stream", "stream_2")
+OURS = ("copy", "in_place", "stream")
 
 
 def beside_bare(found: Found, key: str, name: str) -> list[float]:
     """Return an image's time in each round, as a multiple of the bare loop's beside it."""
-    rounds = [one for one in found["results"].get(key, []) if name in one]
+    rounds = [one for one in found["results"].get(key, []) if f"{name}_bare" in one]
     return [one[name] / one[f"{name}_bare"] for one in rounds]
 
 
@@ -150,7 +151,8 @@ def reading(found: Found) -> str:
 
 def ratios(found: Found) -> str:
     def best(name: str) -> float:
-        return min(median(own) for key in OURS if (own := beside_bare(found, key, name)))
+        ours = [beside_bare(found, key, name) for key in OURS]
+        return min((median(own) for own in ours if own), default=math.nan)
 
     def times(name: str) -> Cell:
         def cell(key: str) -> str:
@@ -245,17 +247,30 @@ def head(found: Found) -> str:
     return table(HEAD, found["titles"], cells)
 
 
+def growth_section(found: Found) -> str:
+    if not any(found["growth"].values()):
+        return ""
+    return f"""\
+## Growth with the number of members, and shuffling
+
+1,281,167 training and 50,000 validation images of about 1 KB, and an eighth of them; one run each.
+
+{growth(found)}
+"""
+
+
 def tables(found: Found) -> str:
-    """Return the whole of results.md."""
+    """Return the whole of results.md; what it says of the peers, only of a run of all."""
     pins = "\n".join(f"- {name}: {', '.join(pins)}" for name, pins in found["pins"].items())
+    whole = all(found["results"].get(key) for key in HEAD) and any(found["growth"].values())
     return f"""\
 # This loader and its peers, side by side
 
-Made by `make bench` on {found["machine"]}.
+Made by `{found["command"]}` at {found["commit"]} on {found["machine"]}.
 
-Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in memory-backed storage
-where there is some. {found["repeat"]} rounds, in each of which every row ran in turn; figures are
-medians, with the least and the greatest value. Spreads say how much a difference means.
+Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in {found["storage"]}.
+Preparation was measured in {found["repeat"]} rounds, reading in the first two of them, twice each; in
+each round every row ran in turn. Figures are medians, with the least and the greatest value.
 
 ## From the archives to a dataset
 
@@ -268,17 +283,13 @@ Images per second (more is better).
 
 {reading(found)}
 The time for an image, as a multiple of what the bare loop (`os.pread`, Pillow, torch) took in turns
-with it, in the same process (less is better). A machine's speed changes from minute to minute; the
-ratios do not. After `x`, the same as a multiple of this loader's best row: more is slower.
+with it, in the same process (less is better): a machine's speed changes from minute to minute, and
+these ratios less. How much less is in the last row, where the bare loop stands beside itself.
+After `x`, the same as a multiple of the best row of this loader that copies, stays in place or
+streams, in one thread: more than 1 is slower.
 
 {ratios(found)}
-## Growth with the number of members, and shuffling
-
-1,281,167 training and 50,000 validation images of about 1 KB, and an eighth of them; one run each.
-
-{growth(found)}
-{AHEAD}
-{NOTES}{failures(found)}
+{growth_section(found)}{AHEAD + chr(10) + NOTES if whole else ""}{failures(found)}
 ## Versions
 
 {pins}

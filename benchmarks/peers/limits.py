@@ -12,8 +12,6 @@ import protocol
 import raw_tars
 from protocol import timed
 
-Place = tuple[Path, int, int]
-
 
 def copy(args: argparse.Namespace) -> dict[str, Any]:
     """Copy both archives into the work folder with `cp`."""
@@ -36,8 +34,8 @@ def cat(args: argparse.Namespace) -> dict[str, Any]:
 class Bare:
     """A list of places, made beforehand, and one `pread` for each."""
 
-    def __init__(self, places: list[Place]) -> None:
-        self.places = places
+    def __init__(self, *archives: Path) -> None:
+        self.places = [place for path in archives for place in raw_tars.places(path)]
         self._files: dict[tuple[Path, int], int] = {}
 
     def raw(self, index: int) -> bytes:
@@ -84,13 +82,12 @@ class BareImages:
 
 
 def opened(args: argparse.Namespace) -> Bare:
-    return Bare(raw_tars.places(args.archives / protocol.TRAIN))
+    return Bare(args.archives / protocol.TRAIN)
 
 
 def pread_all(args: argparse.Namespace) -> dict[str, Any]:
     """Read every image of both archives in their order."""
-    names = (protocol.TRAIN, protocol.VALIDATION)
-    bare = Bare([place for name in names for place in raw_tars.places(args.archives / name)])
+    bare = Bare(args.archives / protocol.TRAIN, args.archives / protocol.VALIDATION)
     with timed() as timer:
         volume = sum(map(len, bare.iter_raw()))
     return {**vars(timer), "images": bare.size(), "bytes": volume}

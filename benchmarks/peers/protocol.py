@@ -9,12 +9,14 @@ one to open the training images of what was prepared, as an object with those me
     shuffled_labels()             the labels in the order in which a shuffled epoch has them
     loader()                      a `DataLoader` with `training_transform` and `LOADER`, shuffled
 
-What is measured is printed as one JSON line. Importing libraries is never timed. All reading is
-timed in turns with the same work without a library (`os.pread`, Pillow, a bare torch dataset). As a
-virtual machine's speed changes from minute to minute, peers are compared by their ratios to that.
+What is measured is printed as a JSON line after each measure. Importing libraries is never timed.
+All reading is timed in turns with the same work without a library (`os.pread`, Pillow, a bare torch
+dataset). As a virtual machine's speed changes from minute to minute, peers are compared by their
+ratios to that.
 """
 
 import argparse
+import functools
 import io
 import itertools
 import json
@@ -34,9 +36,9 @@ from typing import Any
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 BATCH = 256  # of the first batch, and of those whose classes are counted
-RAW, DECODED = 2048, 512  # so many images are read, and read and decoded
-TURNS = 8  # in which they are, with the bare loop's between them
-BATCHES = 8  # of the DataLoader
+RAW, DECODED = 2048, 256  # so many images are read in a turn, and read and decoded
+BATCHES = 8  # of the DataLoader in a turn
+SKIPPED = 32  # images at the beginning of each turn, which are not timed
 
 Result = dict[str, Any]
 Measure = Callable[[argparse.Namespace], Result]
@@ -115,47 +117,29 @@ def prepare_measure(
     def measure(args: argparse.Namespace) -> Result:
         if before:
             before(args)
-        with timed() as whole:
-            with timed() as timer:
-                images = prepare(args)
-            peak, disk = peak_bytes(), disk_usage(args.work)
+        with timed() as timer:
+            images = prepare(args)
+        peak, disk = peak_bytes(), disk_usage(args.work)
+        with timed() as more:
             reader = opened(args)
             if batch := hasattr(reader, "iter_decoded"):
                 for _ in itertools.islice(reader.iter_decoded(), BATCH):
                     pass
         result = {**vars(timer), "images": images, "peak": peak, "disk": disk}
-        return result | ({"first_batch": whole.seconds} if batch else {})
+        return result | ({"first_batch": timer.seconds + more.seconds} if batch else {})
 
     return measure
 
 
 def read_measure(opened: Callable[..., Any]) -> Measure:
     """Time all that the reader can do, in turns with the bare loop; seconds for one image."""
-    steps: dict[str, tuple[str, Callable[[Any, random.Random], Any], int]] = {
-        "sequential": ("iter_raw", lambda reader, _: reader.iter_raw(), RAW),
-        "sequential_decoded": ("iter_decoded", lambda reader, _: reader.iter_decoded(), DECODED),
-        "random": ("raw", lambda reader, rnd: _picked(reader.raw, reader.size(), rnd), RAW),
-        "random_decoded": (
-            "decoded",
-            lambda reader, rnd: _picked(reader.decoded, reader.size(), rnd),
-            DECODED,
-        ),
-    }
 
     def measure(args: argparse.Namespace) -> Result:
-        from limits import Bare
-        from raw_tars import places
-
         result: Result = {}
-        bare = Bare(places(args.archives / TRAIN))
-        for name, (needed, step, count) in steps.items():
-            reader = opened(args)  # anew, as some keep what they have read
-            if hasattr(reader, needed):
-                both = (step(one, random.Random(args.seed)) for one in (reader, bare))
-                result[name], result[f"{name}_bare"] = _in_turns(*both, count)
-        if hasattr(reader, "loader"):
-            loaders = (opened(args).loader, bare.loader)
-            result["dataloader"], result["dataloader_bare"] = _loaded_in_turns(*loaders)
+        for name in (*STEPS, "dataloader"):
+            both = _timed_both(opened, args, name)  # opened anew, as some keep what they read
+            if both:
+                result[name], result[f"{name}_bare"] = both
         return result
 
     return measure
@@ -165,50 +149,60 @@ def dataloader_measure(opened: Callable[..., Any]) -> Measure:
     """Time the `DataLoader` alone."""
 
     def measure(args: argparse.Namespace) -> Result:
-        from limits import Bare
-        from raw_tars import places
-
-        bare = Bare(places(args.archives / TRAIN))
-        ours, theirs = _loaded_in_turns(opened(args).loader, bare.loader)
-        return {"seconds": ours, "bare": theirs}
+        ours, bare = _timed_both(opened, args, "dataloader") or (0, 0)
+        return {"seconds": ours, "bare": bare}
 
     return measure
+
+
+def _timed_both(
+    opened: Callable[..., Any], args: argparse.Namespace, name: str
+) -> tuple[float, float] | None:
+    """Time one way of reading, and the bare loop; None if the peer has no such way."""
+    from limits import Bare
+
+    needed, new, count = STEPS.get(name, ("loader", lambda reader, _: reader.loader(), BATCHES))
+    readers = [opened(args), Bare(args.archives / TRAIN)]
+    if not hasattr(readers[0], needed):
+        return None
+    ours, bare = (functools.partial(new, reader, random.Random(args.seed)) for reader in readers)
+    images, skipped = 1, SKIPPED
+    if needed == "loader":
+        images, skipped = LOADER["batch_size"], 2 * LOADER["num_workers"]  # those prefetched
+    # One after another, not in parallel: some read ahead in threads of their own.
+    turns = [_turn(start(), skipped, count) for start in (ours, bare, bare, ours)]
+    return (turns[0] + turns[3]) / 2 / images, (turns[1] + turns[2]) / 2 / images
+
+
+def _turn(items: Iterable[Any], skipped: int, count: int) -> float:
+    """Return seconds for one of `count` items that follow the skipped ones."""
+    coming = iter(items)
+    for _ in itertools.islice(coming, skipped):
+        pass
+    taken = 0
+    with timed() as timer:
+        # Each is kept until the next is there, as in any loop that uses it. If it were freed at
+        # once, its memory would go back to the system and be fetched again.
+        for _item in itertools.islice(coming, count):
+            taken += 1
+    return timer.seconds / taken
 
 
 def _picked(get: Callable[[int], Any], size: int, rnd: random.Random) -> Iterator[Any]:
     return (get(rnd.randrange(size)) for _ in itertools.count())
 
 
-def _in_turns(images: Iterable[Any], bare: Iterable[Any], count: int) -> list[float]:
-    """Take `count` images of each, a part at a time in turns; return seconds for one."""
-    both = [iter(images), iter(bare)]
-    seconds, taken = [0.0, 0.0], [0, 0]
-    for _ in range(TURNS):
-        for index, some in enumerate(both):
-            with timed() as timer:
-                # Each is kept until the next is there, as in any loop that uses it. If it were
-                # freed at once, its memory would go back to the system and be fetched again.
-                for _image in itertools.islice(some, count // TURNS):
-                    taken[index] += 1
-            seconds[index] += timer.seconds
-    return [total / number for total, number in zip(seconds, taken, strict=True)]
-
-
-def _loaded(loader: Iterable[Any]) -> float:
-    """Return seconds per image once the batches that the workers prefetch are behind."""
-    batches = iter(loader)
-    for _ in range(2 * LOADER["num_workers"]):
-        next(batches)
-    with timed() as timer:
-        steps = sum(1 for _ in itertools.islice(batches, BATCHES))
-    return timer.seconds / (steps * LOADER["batch_size"])
-
-
-def _loaded_in_turns(
-    ours: Callable[[], Iterable[Any]], bare: Callable[[], Iterable[Any]]
-) -> tuple[float, float]:
-    first, second, third, last = (_loaded(new()) for new in (ours, bare, bare, ours))
-    return (first + last) / 2, (second + third) / 2
+# Of each way of reading: the method that it needs, an iterator of it, and how many to take.
+STEPS: dict[str, tuple[str, Callable[[Any, random.Random], Any], int]] = {
+    "sequential": ("iter_raw", lambda reader, _: reader.iter_raw(), RAW),
+    "sequential_decoded": ("iter_decoded", lambda reader, _: reader.iter_decoded(), DECODED),
+    "random": ("raw", lambda reader, rnd: _picked(reader.raw, reader.size(), rnd), RAW),
+    "random_decoded": (
+        "decoded",
+        lambda reader, rnd: _picked(reader.decoded, reader.size(), rnd),
+        DECODED,
+    ),
+}
 
 
 def distinct_measure(opened: Callable[..., Any]) -> Measure:
@@ -254,5 +248,7 @@ def main(
             traceback.print_exc()
             result["error"] = f"{measure}: {type(error).__name__}: {error}"
             break
-        result.setdefault("peak", peak_bytes())
-    print(json.dumps(result))
+        result = {"peak": peak_bytes(), "disk": disk_usage(args.work), **result}
+        print(json.dumps(result), flush=True)
+    if "error" in result:
+        print(json.dumps(result))

@@ -1,5 +1,6 @@
 """The original archives read with `tarfile`, for the peers that convert them and for the limits."""
 
+import functools
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ def class_images(path: Path, offset: int) -> Iterator[tuple[str, bytes]]:
         yield from files(file)
 
 
+@functools.cache
 def places(path: Path) -> list[tuple[Path, int, int]]:
     """Return path, offset and size of each image of an archive."""
     found: list[tuple[Path, int, int]] = []
