@@ -39,6 +39,7 @@ import zlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from typing import NamedTuple
@@ -372,7 +373,7 @@ MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the la
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 EXTENSIONS = (b"L", b"K", b"x", b"g", b"X")  # long names (GNU) and records (PAX) for what follows
 # How `tarfile` reads fields; not documented, but the same since Python 2.
-_any_number, _text, _sums = tarfile.nti, tarfile.nts, tarfile.calc_chksums  # type: ignore[attr-defined]
+_any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defined]
 KINDS = frozenset(kind[0] for kind in (*REGULAR, *EXTENSIONS, tarfile.DIRTYPE))
 
 
@@ -427,16 +428,16 @@ def _number(field: bytes) -> int:
 def _header(block: bytes, offset: int = 0) -> Member | None:
     """Read a header as `tarfile` does, or return None if its checksum is wrong."""
     try:
-        recorded = _number(block[148:156])
+        recorded = _number(field := block[148:156])  # counts itself as blanks, 256 together
         # Adler-32 holds the sum of up to 256 bytes exactly, and is ten times as fast as sum().
-        total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
-        unsigned = total - sum(block[148:156]) + 256
+        total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF)
+        unsigned = total - (zlib.adler32(field) & 0xFFFF) - 1 + 256
         if recorded != unsigned and recorded not in _sums(block):  # or signed bytes
             return None
         size = _number(block[124:136])
     except tarfile.HeaderError:
         return None
-    name = _text(block[:100], "utf-8", "surrogateescape")
+    name = block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
     kind = block[156:157]
     if kind == tarfile.AREGTYPE and name.endswith("/"):
         kind = tarfile.DIRTYPE
@@ -1098,8 +1099,9 @@ class Shard(NamedTuple):
     stretches: int
 
 
-Row = tuple[Member, dict[str, Any]]
-Stored = Callable[[Archive, str, Member], dict[str, Any]]  # makes the value of the image column
+Image = tuple[str, Any]  # path and bytes, as the image column stores them
+Row = tuple[Member, Image, int]  # with the label
+Stored = Callable[[Archive, str, Member], Image]
 
 
 @dataclasses.dataclass
@@ -1324,30 +1326,37 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         state = (path, archive.size, archive.version)
         return {"split": split, "archive": state, "tars": tars, "shards": shards}
 
-    def _generate_examples(
+    def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+        stored = _in_place if self.config.name == "in_place" else _copied
+        for shard, index, (member, (path, data), label) in self._checked_rows(stored, **kwargs):
+            image = StoredImage(path=path, bytes=data)
+            key = _key(shard, index, member)
+            yield key, {"file_name": member.name, "image": image, "label": label}
+
+    def _checked_rows(
         self,
+        stored: Stored,
         split: str,
         archive: tuple[str, int, int | str],
         tars: tuple[Tar, ...],
         shards: list[Shard],
-        stored: Stored | None = None,
-    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+    ) -> Iterator[tuple[int, int, Row]]:
+        """Yield the rows of all shards, with the numbers of the shard and of the row in it."""
         _keep_options(self.storage_options, [archive[0]])  # this may be a new process
         opened = _open(archive[0])
         if (opened.size, opened.version) != archive[1:]:
             raise _error(archive[0], "changed since it was checked.", advice="Load it again.")
-        in_place = self.config.name == "in_place"
-        opened.advise("RANDOM" if in_place or self.config.order == "mixed" else "SEQUENTIAL")
-        rows_of = functools.partial(
-            self._rows, opened, split, tars, _in_place if in_place else stored or _copied
-        )
+        in_turns = self.config.name == "in_place" or self.config.order == "mixed"
+        opened.advise("RANDOM" if in_turns else "SEQUENTIAL")
+        rows_of = functools.partial(self._rows, opened, split, tars, stored)
         for number, rows in enumerate(self._shards(opened, rows_of, shards)):
             names: set[str] = set()
-            for index, (member, example) in enumerate(rows):
+            for index, row in enumerate(rows):
+                member = row[0]
                 if member.name in names:
                     raise _error(opened.path, f"{member.name!r} stands twice.", member.start)
                 names.add(member.name)
-                yield _key(number, index, member), example
+                yield number, index, row
             opened.check_unchanged()
 
     def _shards(
@@ -1390,7 +1399,7 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
         for member in _members(archive, tar, pattern, shard.stretch, shard.stretches):
             label = self._label(archive, split, tar, member)
             # Not kept in a variable here, where the image would stay until the next round.
-            yield member, _example(member, stored(archive, split, member), label)
+            yield member, stored(archive, split, member), label
 
     def _label(self, archive: Archive, split: str, tar: Tar, member: Member) -> int:
         """Return the label: the class tar's in training, else by the number in the file name."""
@@ -1422,29 +1431,29 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
 
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
         """Yield the examples in tables: `datasets` takes longer over single ones than to read."""
-        if self.config.name == "in_place":
-            return self._tables(None, None, **kwargs)
-        local, images = not _is_url(kwargs["archive"][0]), max(1, self._writer_batch_size)
-        room = Room(min(images * ROOM_BYTES, MAX_TABLE_BYTES)) if local else None
         left = threading.Event()
-        return _ahead(self._tables(room, left, **kwargs), left)
+        if self.config.name == "in_place":
+            return self._tables(_in_place, None, left, **kwargs)
+        room, images = None, max(1, self._writer_batch_size)
+        if not _is_url(kwargs["archive"][0]):
+            room = Room(min(images * ROOM_BYTES, MAX_TABLE_BYTES))
+        return _ahead(self._tables(room.read if room else _copied, room, left, **kwargs), left)
 
     def _tables(
-        self, room: "Room | None", left: threading.Event | None, **kwargs: Any
+        self, stored: Stored, room: "Room | None", left: threading.Event, **kwargs: Any
     ) -> Iterator[tuple[Any, pa.Table]]:
-        examples: list[dict[str, Any]] = []
+        rows: list[Row] = []
         volume = 0
-        stored = room.read if room else None
-        for key, example in self._generate_examples(**kwargs, stored=stored):
-            if left and left.is_set():
+        for shard, index, row in self._checked_rows(stored, **kwargs):
+            if left.is_set():
                 return
-            examples.append(example)
-            volume += len(example["image"]["bytes"] or b"")
-            if len(examples) >= self._writer_batch_size or volume > MAX_TABLE_BYTES:
-                table, examples, volume = _table_of(examples, room), [], 0
-                yield key, table
-        if examples:
-            yield key, _table_of(examples, room)
+            rows.append(row)
+            volume += len(row[1][1] or b"")
+            if len(rows) >= self._writer_batch_size or volume > MAX_TABLE_BYTES:
+                table, rows, volume = _table_of(rows, room), [], 0
+                yield _key(shard, index, row[0]), table
+        if rows:
+            yield _key(shard, index, row[0]), _table_of(rows, room)
 
     def _prepare_split_single(self, **kwargs: Any) -> Iterator[Any]:
         if os.getpid() != self._pid:  # the parent, interrupted too, ends its workers in silence
@@ -1460,18 +1469,14 @@ class Imagenet2012(datasets.GeneratorBasedBuilder):
             raise DatasetGenerationError(f"{type(cause).__name__}: {cause}") from cause
 
 
-def _example(member: Member, image: dict[str, Any], label: int) -> dict[str, Any]:
-    return {"file_name": member.name, "image": image, "label": label}
-
-
 def _path(split: str, member: Member) -> str:
     # No file can have this path, which would make `datasets` drop the bytes if it encodes the
     # example again: where its first part exists, it is the archive.
     return f"{SOURCES[split].file_names[0]}/{member.name}"
 
 
-def _copied(archive: Archive, split: str, member: Member) -> dict[str, Any]:
-    return StoredImage(path=_path(split, member), bytes=_read_image(archive, member))
+def _copied(archive: Archive, split: str, member: Member) -> Image:
+    return _path(split, member), _read_image(archive, member)
 
 
 class Room:
@@ -1486,16 +1491,16 @@ class Room:
         self._left = memoryview(self._buffer).cast("B")
         self._images: list[memoryview] = []
 
-    def read(self, archive: Archive, split: str, member: Member) -> dict[str, Any]:
+    def read(self, archive: Archive, split: str, member: Member) -> Image:
         """Return an image whose bytes are in this room, or elsewhere if it is full."""
         if member.size > len(self._left):
             return _copied(archive, split, member)
         image, self._left = self._left[: member.size], self._left[member.size :]
         archive.read_into(member.data, image)
         self._images.append(image)
-        return StoredImage(path=_path(split, member), bytes=image)
+        return _path(split, member), image
 
-    def take(self, images: list[Any]) -> pa.Buffer:
+    def take(self, images: Sequence[Any]) -> pa.Buffer:
         """Return the bytes of a table's images, end to end, and begin a new room."""
         whole = len(images) == len(self._images) and all(map(operator.is_, images, self._images))
         used = self._buffer.slice(0, self._capacity - len(self._left))
@@ -1519,14 +1524,14 @@ def _ahead(items: Iterator[T], left: threading.Event) -> Iterator[T]:
             left.set()
 
 
-def _in_place(archive: Archive, split: str, member: Member) -> dict[str, Any]:
+def _in_place(archive: Archive, split: str, member: Member) -> Image:
     if member.header != member.start:
         header = _header(archive.read(member.header, BLOCK))
         if header is None or header[:3] != member[:3]:
             problem = f"{member.name!r} has a name or size that only extension headers hold."
             advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
             raise _error(archive.path, problem, member.start, advice)
-    return StoredImage(path=Imagenet2012FileSystem.url(archive.path, member), bytes=None)
+    return Imagenet2012FileSystem.url(archive.path, member), None
 
 
 # What `datasets.ArrowBasedBuilder` takes, which writes tables.
@@ -1535,22 +1540,19 @@ MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
 ROOM_BYTES = 160 << 10  # for an image; a hundred rarely take more
 
 
-def _table_of(examples: list[dict[str, Any]], room: Room | None) -> pa.Table:
-    """Return examples as they are stored."""
-    images = [example["image"] for example in examples]
-    data = [image["bytes"] for image in images]
+def _table_of(rows: list[Row], room: Room | None) -> pa.Table:
+    """Return rows as they are stored."""
+    members, images, labels = zip(*rows, strict=True)
+    paths, data = zip(*images, strict=True)
     if data[0] is None:
         stored = pa.nulls(len(data), pa.binary())
     else:
         ends = pa.array([0, *itertools.accumulate(map(len, data))], pa.int32())
         joined = room.take(data) if room else pa.py_buffer(b"".join(data))
         stored = pa.Array.from_buffers(pa.binary(), len(data), [None, ends.buffers()[1], joined])
-    paths = pa.array([image["path"] for image in images], pa.string())
-    columns = {
-        "file_name": pa.array([example["file_name"] for example in examples], pa.string()),
-        "image": pa.StructArray.from_arrays([stored, paths], ["bytes", "path"]),
-        "label": pa.array([example["label"] for example in examples], pa.int64()),
-    }
+    image = pa.StructArray.from_arrays([stored, pa.array(paths, pa.string())], ["bytes", "path"])
+    names = pa.array([member.name for member in members], pa.string())
+    columns = {"file_name": names, "image": image, "label": pa.array(labels, pa.int64())}
     return pa.table(columns)
 
 
@@ -1684,13 +1686,18 @@ class Prepared:
             splits = [split]
             if split not in self.archives:
                 chosen = self.copy_of(split)
-            elif _is_dir((everything := self.builder(self.archives)).cache_dir):
-                chosen, splits = everything, list(self.archives)
+            elif _is_dir(self.everything.cache_dir):
+                chosen, splits = self.everything, list(self.archives)
             else:
                 chosen = self.builder(splits)
             chosen.download_and_prepare(**self.preparing)
             self.made |= dict.fromkeys(splits, chosen)
         return self.made[split]
+
+    @functools.cached_property
+    def everything(self) -> Imagenet2012:
+        """The builder of all splits in one cache, as `datasets.load_dataset` makes it."""
+        return self.builder(self.archives)
 
     def copy_of(self, split: str) -> Imagenet2012:
         """Return the builder of a copy whose archive was not found."""

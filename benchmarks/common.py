@@ -86,7 +86,6 @@ def run(
     folders = {"HF_HOME": work / "hf", "DATA_OPTIMIZER_CACHE_FOLDER": work / "litdata"}
     quiet = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     env = os.environ | {name: str(path) for name, path in folders.items()} | quiet
-    touch_memory(archives)
     try:
         done = subprocess.run(
             [str(part) for part in (*command, *args)],

@@ -218,8 +218,8 @@ def failures(found: Found) -> str:
     return "\nFailed here:\n\n" + "\n".join(seen) + "\n" if seen else ""
 
 
-HEAD = ("copy", "in_place", "stream", "tfds", "torchvision", "imagefolder", "timm", "webdataset")
-HEAD += ("litdata", "nested", "cp")
+HEAD = ("copy", "copy_2", "in_place", "stream", "tfds", "torchvision", "imagefolder", "timm")
+HEAD += ("webdataset", "litdata", "nested", "pread", "cp")
 
 
 def head(found: Found) -> str:
@@ -233,6 +233,13 @@ def head(found: Found) -> str:
 
         return cell
 
+    def times(name: str) -> Cell:
+        def cell(key: str) -> str:
+            figures = beside_bare(found, key, name)
+            return f"{median(figures):.2f}" if figures and key != "pread" else "-"
+
+        return cell
+
     def all_members(key: str) -> str:
         value = found["growth"][key].get("full", {}).get("seconds")
         return f"{value:.0f}" if value and key not in STREAMED else "-"
@@ -243,6 +250,8 @@ def head(found: Found) -> str:
         "more disk, MB": figure("disk", 1e-6),
         "peak memory, MB": figure("peak", 1e-6),
         "1,331,167 members, s": all_members,
+        "an image decoded, / bare": times("random_decoded"),
+        "DataLoader, / bare": times("dataloader"),
     }
     return table(HEAD, found["titles"], cells)
 
@@ -269,8 +278,8 @@ def tables(found: Found) -> str:
 Made by `{found["command"]}` at {found["commit"]} on {found["machine"]}.
 
 Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in {found["storage"]}.
-Preparation was measured in {found["repeat"]} rounds, reading in the first two of them, twice each; in
-each round every row ran in turn. Figures are medians, with the least and the greatest value.
+Preparation was measured in {found["repeat"]} rounds, reading in the first two of them, twice each;
+in a round every row ran in turn. Figures are medians, with the least and the greatest value.
 
 ## From the archives to a dataset
 

@@ -66,6 +66,7 @@ class Bench:
             return {"error": "no environment"}
         folder = self.work / f"run_{keep}"
         folder = folder if keep and folder.exists() else empty(folder)
+        common.touch_memory(archives)
         result = common.run(python, peer, [measure], archives, folder, *args)
         if not keep:
             shutil.rmtree(folder)
