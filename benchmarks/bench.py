@@ -1,6 +1,6 @@
 """Measure this loader and its peers on the same archives: writes results.md, .json and .png.
 
-    python benchmarks/bench.py [--gb 2.5] [--repeat 3] [--only NAME ...]
+    python benchmarks/bench.py [--gb 2.5] [--repeat 2] [--only NAME ...]
 
 Every peer runs in processes of its own, in an environment with pinned versions that this script
 makes, through its public interface, in turns: all of them once, then all of them again. See
@@ -155,7 +155,7 @@ def chosen(names: Sequence[str]) -> list[Peer]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=2.5, help="size of the archives (default 2.5)")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument("--repeat", type=int, default=2, help="rounds (default 2)")
     parser.add_argument(
         "--only",
         nargs="*",

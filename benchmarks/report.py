@@ -31,23 +31,26 @@ Peers that read by number shuffle perfectly: the classes in a batch of 256 are t
 with the full number of members, where a class has 1,281 images in a row.
 
 Peak memory counts the pages of files that are mapped. With images of 1 KB that is most of the Arrow
-copy, which `datasets` maps when it has written it (this loader's and the nested builder's). Without
-these pages the loader had 127 MB, with half of the members.
+copy, which `datasets` maps when it has written it (this loader's and the nested builder's). Peaks of
+streaming, torchvision and timm are mostly torch, which they import.
 """
 
 AHEAD = """\
 Where a peer, or a limit, is ahead of this loader:
 
+- Decoded, all that use Pillow do the same work: they differ by less than the rounds do. TensorFlow
+  Datasets decodes in several threads, with TensorFlow's decoder. `datasets` can do so too: with two
+  threads, this loader's stream is ahead of it.
 - An undecoded image at random: a row comes through `datasets`, which takes about 20 microseconds to
   find it and make a dict of it; in place, opening the URL through `fsspec` and checking the header
-  take another 15. torchvision and timm open and read from a list of their own, litdata maps its
-  chunks into memory. Decoding takes 50 times as long.
-- Decoded, all that use Pillow do the same work; what they differ by here is the machine's noise.
-  Beside bare Pillow in one process, in turns, a row in place takes 1.07 times as long
-  (`targets.py`). TensorFlow Datasets decodes with its own library in several threads.
-- `cp`: the copy takes the bytes through Python and Arrow: read, put into a record batch, written.
-  Two processes share this, but not the third of a second in which `datasets` starts and ends them.
+  take another 15. torchvision opens a file of its own list. The nested builder and the `webdataset`
+  builder are read by the same code as the copy, the latter out of a tenth of the images. To decode
+  the image takes 30 times as long.
+- `cp`: a tenth of a second goes into what `datasets` does before and after. The rest keeps pace, as
+  one thread reads while another writes; so one process copies about as fast as two, for which
+  `datasets` takes a quarter of a second to start and end them. With all members they do pay.
 - timm's index is smaller on disk, as it holds no URL for each image; it is read whole into memory.
+- `imagefolder` may need less memory than the copy: it stores the paths of files, not images.
 """
 
 
@@ -219,7 +222,7 @@ def failures(found: Found) -> str:
 
 
 HEAD = ("copy", "copy_2", "in_place", "stream", "tfds", "torchvision", "imagefolder", "timm")
-HEAD += ("webdataset", "litdata", "nested", "pread", "cp")
+HEAD += ("webdataset", "litdata", "nested", "cp")
 
 
 def head(found: Found) -> str:
@@ -236,7 +239,7 @@ def head(found: Found) -> str:
     def times(name: str) -> Cell:
         def cell(key: str) -> str:
             figures = beside_bare(found, key, name)
-            return f"{median(figures):.2f}" if figures and key != "pread" else "-"
+            return f"{median(figures):.2f}" if figures else "-"
 
         return cell
 
