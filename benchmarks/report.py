@@ -31,8 +31,8 @@ Peers that read by number shuffle perfectly: the classes in a batch of 256 are t
 with the full number of members, where a class has 1,281 images in a row.
 
 Peak memory counts the pages of files that are mapped. With images of 1 KB that is most of the Arrow
-copy, which `datasets` maps when it has written it (this loader's and the nested builder's). Peaks of
-streaming, torchvision and timm are mostly torch, which they import.
+copy, which `datasets` maps when it has written it (this loader's and the nested builder's). Peaks
+of streaming, torchvision and timm are mostly torch, which they import.
 """
 
 AHEAD = """\
