@@ -87,7 +87,6 @@ PEERS = (
 SHUFFLED = ("in_place", "stream", "timm", "webdataset", "litdata")
 # They write next to nothing, so no memory has to be there for it.
 LIGHT = ("in_place", "in_place_2", "in_place_train", "stream", "stream_2", "timm", "pread", "cat")
-READING_ROUNDS = 2  # of two turns each
 PARTS = {"eighth": 0.125, "full": 1.0}
 
 
@@ -120,7 +119,7 @@ class Runner:
     def rounds(self, archives: Path, repeat: int) -> None:
         """Measure every peer once, then again, `repeat` times; reading not in all of them."""
         for number in range(repeat):
-            left_out = ("read", "distinct") if number >= READING_ROUNDS else ()
+            left_out = ("read", "distinct") if number >= common.READING_ROUNDS else ()
             for peer in self.peers:
                 if measures := [name for name in peer.measures if name not in left_out]:
                     print(f"{time.strftime('%X')} round {number + 1}: {peer.key}", flush=True)
@@ -138,13 +137,10 @@ class Runner:
                 self.growth[peer.key][part] = result
 
 
-MEMORY = Path("/dev/shm")
-
-
 def work_folder(given: Path | None) -> Path:
     """Return a new folder in memory-backed storage where that has 8 GB, or among the temporary."""
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8e9
-    return Path(tempfile.mkdtemp(prefix="bench-", dir=given or (MEMORY if roomy else None)))
+    roomy = common.MEMORY.is_dir() and shutil.disk_usage(common.MEMORY).free > 8e9
+    return Path(tempfile.mkdtemp(prefix="bench-", dir=given or (common.MEMORY if roomy else None)))
 
 
 def chosen(names: Sequence[str]) -> list[Peer]:
@@ -170,7 +166,9 @@ def main() -> None:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that `finally` runs
     work = work_folder(args.work)
-    storage = "memory-backed storage" if MEMORY in work.parents else "a file system on a disk"
+    storage = (
+        "memory-backed storage" if common.MEMORY in work.parents else "a file system on a disk"
+    )
     try:
         runner = Runner(work, args.envs, chosen(args.only))
         python = runner.pythons["torch"]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
+from common import READING_ROUNDS
 from common import median
 
 STREAMED = ("stream", "stream_2")
@@ -40,7 +41,7 @@ Where a peer, or a limit, is ahead of this loader:
 
 - Decoded, all that use Pillow do the same work: they differ by less than the rounds do. TensorFlow
   Datasets decodes in several threads, with TensorFlow's decoder. `datasets` can do so too: with two
-  threads, this loader's stream is ahead of it.
+  threads, this loader's stream is as fast.
 - An undecoded image at random: a row comes through `datasets`, which takes about 20 microseconds to
   find it and make a dict of it; in place, opening the URL through `fsspec` and checking the header
   take another 15. torchvision opens a file of its own list. The nested builder and the `webdataset`
@@ -84,11 +85,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def with_spread(figures: list[float], factor: float = 1, invert: bool = False) -> str:
+def with_spread(figures: list[float], invert: bool = False) -> str:
     """Return the median, with the least and the greatest value."""
     if not figures:
         return "-"
-    scaled = sorted(factor / figure if invert else factor * figure for figure in figures)
+    scaled = sorted(1 / figure if invert else figure for figure in figures)
     spread = f" ({number(scaled[0])} to {number(scaled[-1])})" if len(scaled) > 1 else ""
     return number(median(scaled)) + spread
 
@@ -274,15 +275,16 @@ def growth_section(found: Found) -> str:
 def tables(found: Found) -> str:
     """Return the whole of results.md; what it says of the peers, only of a run of all."""
     pins = "\n".join(f"- {name}: {', '.join(pins)}" for name, pins in found["pins"].items())
-    whole = all(found["results"].get(key) for key in HEAD) and any(found["growth"].values())
+    complete = all(found["results"].get(key) for key in HEAD) and any(found["growth"].values())
+    notes = f"{AHEAD}\n{NOTES}" if complete else ""
     return f"""\
 # This loader and its peers, side by side
 
 Made by `{found["command"]}` at {found["commit"]} on {found["machine"]}.
 
 Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in {found["storage"]}.
-Preparation was measured in {found["repeat"]} rounds, reading in the first two of them, twice each;
-in a round every row ran in turn. Figures are medians, with the least and the greatest value.
+In a round every row ran in turn. Rounds of preparation: {found["repeat"]}; of reading, twice in each:
+{min(found["repeat"], READING_ROUNDS)}. Figures are medians, with the least and the greatest value.
 
 ## From the archives to a dataset
 
@@ -301,7 +303,7 @@ After `x`, the same as a multiple of the best row of this loader that copies, st
 streams, in one thread: more than 1 is slower.
 
 {ratios(found)}
-{growth_section(found)}{AHEAD + chr(10) + NOTES if whole else ""}{failures(found)}
+{growth_section(found)}{notes}{failures(found)}
 ## Versions
 
 {pins}

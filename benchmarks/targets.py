@@ -228,8 +228,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the archives there")
     parser.add_argument("--envs", type=Path, default=common.HERE / ".envs")
     args = parser.parse_args()
-    memory = Path("/dev/shm")
-    work = args.work or Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    memory = common.MEMORY if common.MEMORY.is_dir() else None
+    work = args.work or Path(tempfile.mkdtemp(dir=memory))
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(work, args.envs, args.repeat)
     print(common.machine())

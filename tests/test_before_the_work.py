@@ -450,13 +450,19 @@ def test_a_new_release_does_not_prepare_again(archives: Archives, cache: dict[st
 # ------------------------------------------------------------------------- what is there already
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the loader warns of."""
+    warnings: list[str] = []
+    monkeypatch.setattr(imagenet2012.logger, "warning", warnings.append)
+    return warnings
+
+
 @pytest.mark.parametrize("load", [imagenet2012.load, by_name])
 def test_what_was_loaded_without_checks_is_checked_when_they_are_asked_for(
-    load: Any, archives: Archives, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    load: Any, archives: Archives, cache: dict[str, Any], said: list[str]
 ) -> None:
     load = by_name if load is by_name else lambda f, c: imagenet2012.load(f, **c)
-    said: list[str] = []
-    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
     load(archives.folder, cache)
     load(archives.folder, cache)
     assert not said
@@ -485,20 +491,14 @@ def test_a_prepared_copy_is_hashed_if_asked_for(
         )
 
 
-def test_streaming_says_that_it_hashes_nothing(
-    archives: Archives, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
+def test_streaming_says_that_it_hashes_nothing(archives: Archives, said: list[str]) -> None:
     imagenet2012.load(archives.folder, streaming=True, verification_mode="all_checks")
     assert any("the SHA-256 of the archives is not checked" in text for text in said)
 
 
 def test_streaming_says_what_differs_unless_told_not_to(
-    archives: Archives, monkeypatch: pytest.MonkeyPatch
+    archives: Archives, said: list[str]
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
     imagenet2012.load(archives.folder, streaming=True, verification_mode="no_checks")
     assert not said
     imagenet2012.load(archives.folder, streaming=True)
@@ -506,7 +506,7 @@ def test_streaming_says_what_differs_unless_told_not_to(
 
 
 def test_a_copy_outlives_its_archives(
-    tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: dict[str, Any], said: list[str]
 ) -> None:
     folder = tmp_path / "archives"
     expected = fakes.make_archives(folder, classes=2, validation=9)
@@ -514,8 +514,6 @@ def test_a_copy_outlives_its_archives(
     imagenet2012.load(folder, order="mixed", **cache)
     imagenet2012.load(folder, "in_place", **cache)
     shutil.rmtree(folder)
-    said: list[str] = []
-    monkeypatch.setattr(imagenet2012.logger, "warning", said.append)
     loaded = imagenet2012.load(folder, **cache)
     assert list(loaded) == ["train"]
     assert f"the copy that was made of the one in {folder}" in said[0]

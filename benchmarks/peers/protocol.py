@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 BATCH = 256  # of the first batch, and of those whose classes are counted
@@ -131,15 +132,58 @@ def prepare_measure(
     return measure
 
 
+class Way(NamedTuple):
+    """A way of reading.
+
+    Attributes
+    ----------
+    needed : str
+        The method that a reader must have for it.
+    items : callable
+        Makes an iterator of a reader and a source of random numbers.
+    count, skipped : int
+        Items of it that are timed in a turn, and that come before those.
+    images : int
+        Images in an item.
+    """
+
+    needed: str
+    items: Callable[[Any, random.Random], Iterable[Any]]
+    count: int
+    skipped: int = SKIPPED
+    images: int = 1
+
+
+def _picked(get: Callable[[int], Any], size: int, rnd: random.Random) -> Iterator[Any]:
+    return (get(rnd.randrange(size)) for _ in itertools.count())
+
+
+WAYS = {
+    "sequential": Way("iter_raw", lambda reader, _: reader.iter_raw(), RAW),
+    "sequential_decoded": Way("iter_decoded", lambda reader, _: reader.iter_decoded(), DECODED),
+    "random": Way("raw", lambda reader, rnd: _picked(reader.raw, reader.size(), rnd), RAW),
+    "random_decoded": Way(
+        "decoded", lambda reader, rnd: _picked(reader.decoded, reader.size(), rnd), DECODED
+    ),
+    "dataloader": Way(
+        "loader",
+        lambda reader, _: reader.loader(),
+        BATCHES,
+        skipped=2 * LOADER["num_workers"],  # those that the workers prefetch
+        images=LOADER["batch_size"],
+    ),
+}
+
+
 def read_measure(opened: Callable[..., Any]) -> Measure:
     """Time all that the reader can do, in turns with the bare loop; seconds for one image."""
 
     def measure(args: argparse.Namespace) -> Result:
         result: Result = {}
-        for name in (*STEPS, "dataloader"):
-            both = _timed_both(opened, args, name)  # opened anew, as some keep what they read
-            if both:
-                result[name], result[f"{name}_bare"] = both
+        for name, way in WAYS.items():
+            reader = opened(args)  # anew, as some keep what they have read
+            if hasattr(reader, way.needed):
+                result[name], result[f"{name}_bare"] = _in_turns(reader, way, args)
         return result
 
     return measure
@@ -149,31 +193,23 @@ def dataloader_measure(opened: Callable[..., Any]) -> Measure:
     """Time the `DataLoader` alone."""
 
     def measure(args: argparse.Namespace) -> Result:
-        ours, bare = _timed_both(opened, args, "dataloader") or (0, 0)
+        ours, bare = _in_turns(opened(args), WAYS["dataloader"], args)
         return {"seconds": ours, "bare": bare}
 
     return measure
 
 
-def _timed_both(
-    opened: Callable[..., Any], args: argparse.Namespace, name: str
-) -> tuple[float, float] | None:
-    """Time one way of reading, and the bare loop; None if the peer has no such way."""
+def _in_turns(reader: Any, way: Way, args: argparse.Namespace) -> tuple[float, float]:
+    """Return seconds for an image of the reader, and of the bare loop."""
     from limits import Bare
 
     # This loader makes the allocator keep memory for images: so shall all, the bare loop too.
     bytes(1 << 24)
-    needed, new, count = STEPS.get(name, ("loader", lambda reader, _: reader.loader(), BATCHES))
-    readers = [opened(args), Bare(args.archives / TRAIN)]
-    if not hasattr(readers[0], needed):
-        return None
-    ours, bare = (functools.partial(new, reader, random.Random(args.seed)) for reader in readers)
-    images, skipped = 1, SKIPPED
-    if needed == "loader":
-        images, skipped = LOADER["batch_size"], 2 * LOADER["num_workers"]  # those prefetched
+    both = (reader, Bare(args.archives / TRAIN))
+    ours, bare = (functools.partial(way.items, one, random.Random(args.seed)) for one in both)
     # One after another, not in parallel: some read ahead in threads of their own.
-    turns = [_turn(start(), skipped, count) for start in (ours, bare, bare, ours)]
-    return (turns[0] + turns[3]) / 2 / images, (turns[1] + turns[2]) / 2 / images
+    turns = [_turn(new(), way.skipped, way.count) for new in (ours, bare, bare, ours)]
+    return (turns[0] + turns[3]) / 2 / way.images, (turns[1] + turns[2]) / 2 / way.images
 
 
 def _turn(items: Iterable[Any], skipped: int, count: int) -> float:
@@ -188,23 +224,6 @@ def _turn(items: Iterable[Any], skipped: int, count: int) -> float:
         for _item in itertools.islice(coming, count):
             taken += 1
     return timer.seconds / taken
-
-
-def _picked(get: Callable[[int], Any], size: int, rnd: random.Random) -> Iterator[Any]:
-    return (get(rnd.randrange(size)) for _ in itertools.count())
-
-
-# Of each way of reading: the method that it needs, an iterator of it, and how many to take.
-STEPS: dict[str, tuple[str, Callable[[Any, random.Random], Any], int]] = {
-    "sequential": ("iter_raw", lambda reader, _: reader.iter_raw(), RAW),
-    "sequential_decoded": ("iter_decoded", lambda reader, _: reader.iter_decoded(), DECODED),
-    "random": ("raw", lambda reader, rnd: _picked(reader.raw, reader.size(), rnd), RAW),
-    "random_decoded": (
-        "decoded",
-        lambda reader, rnd: _picked(reader.decoded, reader.size(), rnd),
-        DECODED,
-    ),
-}
 
 
 def distinct_measure(opened: Callable[..., Any]) -> Measure:
@@ -250,7 +269,8 @@ def main(
             traceback.print_exc()
             result["error"] = f"{measure}: {type(error).__name__}: {error}"
             break
-        result = {"peak": peak_bytes(), "disk": disk_usage(args.work), **result}
+        if "peak" not in result:  # what the first measure left; reading with torch has torch's
+            result |= {"peak": peak_bytes(), "disk": disk_usage(args.work)}
         print(json.dumps(result), flush=True)
     if "error" in result:
         print(json.dumps(result))
