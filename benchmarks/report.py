@@ -283,8 +283,8 @@ def tables(found: Found) -> str:
 Made by `{found["command"]}` at {found["commit"]} on {found["machine"]}.
 
 Archives of {found["archives"] / 1e9:.2f} GB with images of about 110 KB, in {found["storage"]}.
-In a round every row ran in turn. Rounds of preparation: {found["repeat"]}; of reading, twice in each:
-{min(found["repeat"], READING_ROUNDS)}. Figures are medians, with the least and the greatest value.
+In a round every row ran in turn. Rounds of preparation: {found["repeat"]}; of reading, twice in
+each: {min(found["repeat"], READING_ROUNDS)}. Figures are medians, with least and greatest value.
 
 ## From the archives to a dataset
 
