@@ -5,11 +5,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # An editable install would hold copies of these, which hide the clone's files from `import`.
-PACKAGE = {
-    "imagenet2012.py": "imagenet2012/__init__.py",
-    "labels/classes.tsv": "imagenet2012/labels/classes.tsv",
-    "labels/validation.txt": "imagenet2012/labels/validation.txt",
-    "imagenet2012_tools/__main__.py": "imagenet2012/__main__.py",
+SCRIPT = ("imagenet2012", "ilsvrc2012", "tar_reader", "archives", "in_place", "arrow_tables")
+PACKAGE = {f"{module}.py": f"imagenet2012/{module}.py" for module in SCRIPT}
+PACKAGE |= {
+    f"labels/{name}": f"imagenet2012/labels/{name}" for name in ("classes.tsv", "validation.txt")
 }
 
 

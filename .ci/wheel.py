@@ -20,8 +20,7 @@ assert "site-packages" in imagenet2012.__file__, imagenet2012.__file__
 tops = {Path(str(file)).parts[0] for file in metadata.files("imagenet2012") or []}
 assert {t for t in tops if t != ".."} <= {
     "imagenet2012",
-    "imagenet2012_tools",
-    f"imagenet2012-{imagenet2012.VERSION}.dist-info",
+    f"imagenet2012-{imagenet2012.__version__}.dist-info",
 }, f"loose in site-packages: {tops}"
 
 with zipfile.ZipFile(repository / "dummy" / "default" / "5.0.0" / "dummy_data.zip") as archive:
@@ -51,4 +50,6 @@ for command in (
     [sys.executable, "-m", "imagenet2012", "check", options["data_dir"], "--no-checks"],
 ):
     subprocess.run(command, check=True)
-print(f"imagenet2012 {imagenet2012.VERSION} works installed, on datasets {datasets.__version__}")
+print(
+    f"imagenet2012 {imagenet2012.__version__} works installed, on datasets {datasets.__version__}"
+)

@@ -21,9 +21,9 @@ import fsspec
 import make_archives
 
 import imagenet2012
-from imagenet2012_tools import remote
+from imagenet2012 import remote
 
-TRAIN = imagenet2012.SOURCES["train"]
+TRAIN = imagenet2012.ilsvrc2012.SOURCES["train"]
 URL = "sim://full/ILSVRC2012_img_train.tar"
 BLOCK = 512
 

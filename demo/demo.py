@@ -14,10 +14,10 @@ from pathlib import Path
 import datasets
 
 import imagenet2012
-from imagenet2012_tools import sheet
+from imagenet2012 import sheet
 
 ROOT = Path(__file__).parent.parent
-BUNDLED = ROOT / "dummy" / "default" / imagenet2012.VERSION / "dummy_data.zip"
+BUNDLED = ROOT / "dummy" / "default" / imagenet2012.__version__ / "dummy_data.zip"
 
 
 @contextmanager

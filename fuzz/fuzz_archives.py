@@ -1,7 +1,7 @@
 """The long run of damaged archives: ``python fuzz/fuzz_archives.py [COUNT] [FIRST_SEED]``.
 
 Damages COUNT small archives, one for each seed, in every way that `tests/hostile.py` knows (now and
-then several at once), reads each in one and in several stretches, and compares with `tarfile`. Each
+then several at once), reads each in one and in several regions, and compares with `tarfile`. Each
 process may use 2 GiB of memory and 10 seconds for an archive. Prints what was tried and every seed
 for which the reader was wrong.
 """

@@ -27,14 +27,14 @@ DECLARED = ("description", "citation", "homepage", "license", "features", "super
 def info(config: str, folder: str) -> dict[str, Any]:
     """Return what is recorded of a configuration."""
     declared = imagenet2012.Imagenet2012(config_name=config, cache_dir=folder).info
-    recorded = {s: source for s, source in imagenet2012.SOURCES.items() if source.sha256}
+    recorded = {s: source for s, source in imagenet2012.ilsvrc2012.SOURCES.items() if source.size}
     everything = datasets.info.asdict(declared)
     return {
         **{key: everything[key] for key in DECLARED},
         "builder_name": "imagenet2012",
         "dataset_name": "imagenet2012",
         "config_name": config,
-        "version": {"version_str": imagenet2012.VERSION},
+        "version": {"version_str": imagenet2012.__version__},
         "splits": {
             split: {"name": split, "num_examples": source.num_examples}
             for split, source in recorded.items()

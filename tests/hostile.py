@@ -8,11 +8,13 @@ import tarfile
 from pathlib import Path
 
 import fakes
+from imagenet2012.ilsvrc2012 import CLUTTER
+from imagenet2012.ilsvrc2012 import SOURCES
 
-import imagenet2012
 from imagenet2012 import ArchiveError
+from imagenet2012 import tar_reader
 
-PATTERN = imagenet2012.SOURCES["validation"].image
+PATTERN = SOURCES["validation"].image
 Files = list[tuple[str, bytes]]
 
 
@@ -26,7 +28,7 @@ class Lenient(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
         """Read a header with mode, owner, date and device numbers made zero."""
-        if len(buf) == 512 and imagenet2012._header(buf):
+        if len(buf) == 512 and tar_reader.read_header(buf):
             zero = b"0000000\0"
             parts = [buf[:100], zero * 3, buf[124:136], b"00000000000\0", buf[148:329], zero * 2]
             buf = checksummed(b"".join(parts) + buf[345:])
@@ -44,7 +46,7 @@ def judge(data: bytes) -> Files | None:
                     continue
                 if not member.isreg() or member.issparse():
                     return None
-                if imagenet2012.CLUTTER.fullmatch(base):
+                if CLUTTER.fullmatch(base):
                     continue
                 content = tar.extractfile(member).read()  # type: ignore[union-attr]
                 if not PATTERN.fullmatch(base) or len(content) != member.size:
@@ -55,22 +57,23 @@ def judge(data: bytes) -> Files | None:
     return found
 
 
-def read(path: Path, stretches: int) -> Files:
-    """Return what the reader finds in all the stretches of a flat archive."""
-    archive = imagenet2012.Archive(str(path))
-    tar = imagenet2012.Tar(0, archive.size)
+def read(path: Path, regions: int) -> Files:
+    """Return what the reader finds in all the regions of a flat archive."""
+    archive = tar_reader.Archive(str(path))
+    tar = tar_reader.Tar(0, archive.size)
+    reader = tar_reader.TarReader(archive, tar, PATTERN)
     return [
-        (member.name, imagenet2012._read_image(archive, member))
-        for stretch in range(stretches)
-        for member in imagenet2012._members(archive, tar, PATTERN, stretch, stretches)
+        (member.name, reader.read(member))
+        for number in range(regions)
+        for member in reader.members(tar.region(number, regions))
     ]
 
 
-def verdict(path: Path, data: bytes, stretches: int) -> str:
+def verdict(path: Path, data: bytes, regions: int) -> str:
     """Return "right", "refused", or what is wrong with how an archive was read."""
     path.write_bytes(data)
     try:
-        found = read(path, stretches)
+        found = read(path, regions)
     except ArchiveError as error:
         named = str(path) in str(error) and re.search(r"at byte [\d,]+: ", str(error))
         return "refused" if named else f"an error that names no place: {error}"

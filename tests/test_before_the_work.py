@@ -96,7 +96,7 @@ def something_else(folder: Path) -> None:
 
 
 STATES: list[tuple[Callable[[Path], None], str]] = [
-    (no_folder, r"not there.*right up to"),
+    (no_folder, r"does not exist.*right up to"),
     (empty, "empty"),
     (file, "is a file: pass the folder"),
     (task_3, "task 3"),
@@ -150,16 +150,18 @@ def test_nothing_usable_by_name(
         datasets.load_dataset("imagenet2012", data_dir=str(tmp_path))
 
 
-def test_no_data_dir_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_data_dir_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ManualDownloadError, match="No data_dir was given"):
-        imagenet2012.load()
+        imagenet2012.load(**cache)
     with pytest.raises(ManualDownloadError, match="No data_dir was given"):
-        imagenet2012.Imagenet2012().download_and_prepare()
+        imagenet2012.Imagenet2012(cache_dir=cache["cache_dir"]).download_and_prepare()
 
 
 def test_data_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ManualDownloadError, match=r"nowhere/val\.tar.*not there"):
+    with pytest.raises(ManualDownloadError, match=r"nowhere/val\.tar.*does not exist"):
         imagenet2012.load(data_files={"validation": tmp_path / "nowhere" / "val.tar"})
 
 
@@ -178,7 +180,7 @@ def test_a_missing_split_is_named(
     logger = datasets.logging.get_logger("datasets")
     logger.addHandler(caplog.handler)
     try:
-        logging = datasets.logging.get_logger(imagenet2012.__name__)
+        logging = datasets.logging.get_logger("datasets.imagenet2012")
         logging.addHandler(caplog.handler)
         assert list(imagenet2012.load(tmp_path, **cache)) == ["validation"]
     finally:
@@ -199,11 +201,11 @@ def test_an_extracted_tree_is_not_walked(tmp_path: Path, cache: dict[str, Any]) 
         listed.append(path)
         return original(path)
 
-    imagenet2012.os.scandir = scandir  # type: ignore[assignment]
+    imagenet2012.tar_reader.os.scandir = scandir  # type: ignore[assignment]
     try:
         assert imagenet2012.load(tmp_path, split="train", **cache).num_rows == 1
     finally:
-        imagenet2012.os.scandir = original
+        imagenet2012.tar_reader.os.scandir = original
     assert str(tmp_path) not in listed
 
 
@@ -275,12 +277,12 @@ def official(monkeypatch: pytest.MonkeyPatch, path: Path, split: str, num_exampl
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     source = dataclasses.replace(
-        imagenet2012.SOURCES[split],
+        imagenet2012.ilsvrc2012.SOURCES[split],
         size=path.stat().st_size,
         sha256=digest,
         num_examples=num_examples,
     )
-    monkeypatch.setitem(imagenet2012.SOURCES, split, source)
+    monkeypatch.setitem(imagenet2012.ilsvrc2012.SOURCES, split, source)
 
 
 @pytest.mark.parametrize("mode", ["basic_checks", "all_checks"])
@@ -317,11 +319,11 @@ def test_a_changed_byte_is_found_by_its_hash(
         imagenet2012.load(tmp_path, split="validation", verification_mode="all_checks")
 
 
-def test_the_test_archive_has_no_known_hash(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_test_archive_is_hashed_too(tmp_path: Path) -> None:
     members = fakes.flat_images("test", 20)
     (tmp_path / "ILSVRC2012_img_test.tar").write_bytes(fakes.tar(members))
     options = {"cache_dir": str(tmp_path / "c"), "verification_mode": "all_checks"}
-    with pytest.raises(NonMatchingSplitsSizesError, match="100,000"):
+    with pytest.raises(NonMatchingChecksumError, match="that of the original 9cf7f82496"):
         imagenet2012.load(tmp_path, split="test", **options)
 
 
@@ -330,16 +332,46 @@ def test_an_odd_end_of_an_original_is_a_warning(
 ) -> None:
     """The originals cannot be had for tests, so no guess about their ends may refuse them."""
     members = [(f"ILSVRC2012_val_{number:08d}.JPEG", b"x") for number in range(1, 61)]
-    without_end = fakes.tar(members, blocking=1)[:-1024]
-    more_after_it = fakes.tar(members) + b"end of tape".ljust(10_240, b"#")
     path = tmp_path / VAL
-    for data in (without_end, more_after_it):
-        path.write_bytes(data)
+    for end in (0, 512, 700):
+        path.write_bytes(fakes.tar(members, blocking=1)[:-1024] + bytes(end))
         with pytest.raises(ArchiveError, match="cut off"):
             imagenet2012.load(tmp_path, split="validation", **cache)
         official(monkeypatch, path, "validation", 60)
         loaded = imagenet2012.load(tmp_path, split="validation", **cache)
         assert loaded["file_name"][:] == [name for name, _ in members]
+
+
+HOLES = {
+    "a header": lambda data: (at := data.index(b"ustar  ", 20_000) - 257, at + 512),
+    "a piece": lambda data: (at := data.index(b"ustar  ", 20_000) - 1000, at + 9_000),
+    "from the middle to the end": lambda data: (len(data) // 2, len(data)),
+}
+
+
+@pytest.mark.parametrize("hole", list(HOLES))
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_hole_in_an_archive_of_the_official_size(
+    split: str, order: str, hole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As downloaders that reserve the whole file at once leave it: nothing is lost in silence."""
+    if split == "train":
+        images = {
+            wnid: [(name, data * 20) for name, data in members]
+            for wnid, members in fakes.train_images(1, 60)
+        }
+        data = fakes.train_tar(images)
+        monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_CLASSES", 1)
+    else:
+        members = [(name, data * 20) for name, data in fakes.flat_images("val", 60)]
+        data = fakes.tar(members)
+    start, stop = HOLES[hole](data)
+    path = tmp_path / (TRAIN if split == "train" else VAL)
+    path.write_bytes(data[:start] + bytes(stop - start) + data[stop:])
+    official(monkeypatch, path, split, 60)
+    with pytest.raises(ArchiveError, match="at byte"):
+        list(imagenet2012.load(tmp_path, split=split, streaming=True, order=order))
 
 
 @pytest.mark.parametrize("cut", [1, 511, 512, 10_240])
@@ -454,7 +486,7 @@ def test_a_new_release_does_not_prepare_again(archives: Archives, cache: dict[st
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the loader warns of."""
     warnings: list[str] = []
-    monkeypatch.setattr(imagenet2012.logger, "warning", warnings.append)
+    monkeypatch.setattr(imagenet2012.tar_reader.logger, "warning", warnings.append)
     return warnings
 
 
@@ -481,9 +513,9 @@ def test_a_prepared_copy_is_hashed_if_asked_for(
 ) -> None:
     fakes.make_archives(tmp_path, classes=0, validation=5)
     path = tmp_path / "ILSVRC2012_img_val.tar"
-    source = imagenet2012.SOURCES["validation"]
+    source = imagenet2012.ilsvrc2012.SOURCES["validation"]
     source = dataclasses.replace(source, size=path.stat().st_size)
-    monkeypatch.setitem(imagenet2012.SOURCES, "validation", source)
+    monkeypatch.setitem(imagenet2012.ilsvrc2012.SOURCES, "validation", source)
     assert imagenet2012.load(tmp_path, split="validation", **cache).num_rows == 5
     with pytest.raises(NonMatchingChecksumError, match="its SHA-256 is"):
         imagenet2012.load(
@@ -518,7 +550,7 @@ def test_a_copy_outlives_its_archives(
     assert list(loaded) == ["train"]
     assert f"the copy that was made of the one in {folder}" in said[0]
     assert sorted(contents(loaded["train"])) == wanted(expected["train"])
-    assert isinstance(loaded["train"].features["image"], imagenet2012.NamedImage)
+    assert isinstance(loaded["train"].features["image"], imagenet2012.in_place.NamedImage)
     fakes.make_archives(folder, classes=0, validation=9)
     assert imagenet2012.load(folder, split="train", **cache).num_rows == len(expected["train"])
     shutil.rmtree(folder)
@@ -529,7 +561,7 @@ def test_a_copy_outlives_its_archives(
             imagenet2012.load(folder, **options, **cache)
     with pytest.raises(ManualDownloadError, match="No archive of the validation split"):
         imagenet2012.load(folder, split="validation", **cache)
-    with pytest.raises(ManualDownloadError, match="which is not there"):
+    with pytest.raises(ManualDownloadError, match="which does not exist"):
         imagenet2012.load(tmp_path / "other", **cache)
     with pytest.raises(NonMatchingSplitsSizesError, match="has 6 train images"):
         imagenet2012.load(folder, **{**cache, "verification_mode": "all_checks"})

@@ -50,12 +50,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pass_as_originals(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let fakes have the official sizes and counts, as the README's reader's archives do."""
-    monkeypatch.setattr(imagenet2012, "NUM_CLASSES", 30)
+    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_CLASSES", 30)
     for split, count in {"train": 300, "validation": 40, "test": 40}.items():
-        source = imagenet2012.SOURCES[split]
+        source = imagenet2012.ilsvrc2012.SOURCES[split]
         size = (folder / source.file_names[0]).stat().st_size if source.size else None
         changed = dataclasses.replace(source, size=size, num_examples=count)
-        monkeypatch.setitem(imagenet2012.SOURCES, split, changed)
+        monkeypatch.setitem(imagenet2012.ilsvrc2012.SOURCES, split, changed)
 
 
 def test_every_block_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,8 @@ def test_make_targets_are_there() -> None:
 
 def test_the_names_for_contributors_are_there() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    loader = (ROOT / "imagenet2012.py").read_text()
+    modules = (*ROOT.glob("*.py"), *ROOT.glob("imagenet2012/*.py"))
+    loader = "".join(path.read_text() for path in modules)
     names = re.findall(r"`(?:\w+\.)?([_A-Za-z]\w+)`", text.partition("## Where")[0])
     assert len(names) > 10
     for name in names:
@@ -129,7 +130,7 @@ def test_the_names_for_contributors_are_there() -> None:
 
 
 def test_the_citation_is_the_builders() -> None:
-    assert imagenet2012.CITATION in TEXT
+    assert imagenet2012.imagenet2012.CITATION in TEXT
     assert json.loads((ROOT / "dataset_infos.json").read_text())["default"]["citation"] in TEXT
 
 

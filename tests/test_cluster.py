@@ -16,8 +16,8 @@ import pytest
 from conftest import ROOT
 
 import imagenet2012
-from imagenet2012_tools import cluster as clusters
-from imagenet2012_tools import export
+from imagenet2012 import cluster as clusters
+from imagenet2012 import export
 
 if not find_spec("ray"):
     pytest.skip("needs ray", allow_module_level=True)
@@ -77,7 +77,7 @@ def start(folder: Path, temporary: str) -> Iterator[Start]:
     started = []
 
     def run(output: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "imagenet2012_tools.cli", "prepare", str(folder)]
+        command = [sys.executable, "-m", "imagenet2012.cli", "prepare", str(folder)]
         process = subprocess.Popen(
             [*command, "--output", str(output), *PREPARE, *args],
             env={**os.environ, "PYTHONPATH": str(ROOT), **env},

@@ -27,11 +27,11 @@ from rows import contents
 from rows import wanted
 
 import imagenet2012
-from imagenet2012_tools import export
-from imagenet2012_tools import hub
-from imagenet2012_tools import sheet
-from imagenet2012_tools.cli import find_classes
-from imagenet2012_tools.cli import main
+from imagenet2012 import export
+from imagenet2012 import hub
+from imagenet2012 import sheet
+from imagenet2012.cli import find_classes
+from imagenet2012.cli import main
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 Run = Callable[..., Result]
@@ -125,7 +125,7 @@ def test_check_of_names_that_do_not_belong(run: Run, tmp_path: Path) -> None:
     (tmp_path / VAL).write_bytes(fakes.tar([("ILSVRC2012_val_00050001.JPEG", b"1")]))
     result = run("check", tmp_path, "--no-checks")
     assert result.exit_code == 1
-    assert f"{second}_2.JPEG stands in the class tar of {first}" in result.output
+    assert f"{second}_2.JPEG is in the class tar of {first}" in result.output
     assert "00050001.JPEG has a number that no image of the validation split has" in result.output
 
 
@@ -138,7 +138,7 @@ def test_check_names_what_is_missing(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_finds_every_fault(run: Run, tmp_path: Path) -> None:
-    """Not only the first: two class tars are damaged, and a validation image stands twice."""
+    """Not only the first: two class tars are damaged, and a validation image appears twice."""
     fakes.make_archives(tmp_path, classes=5, per_class=3, validation=0)
     data = bytearray((tmp_path / TRAIN).read_bytes())
     for wnid in (fakes.wnids()[1], fakes.wnids()[3]):
@@ -150,13 +150,13 @@ def test_check_finds_every_fault(run: Run, tmp_path: Path) -> None:
     result = run("check", tmp_path, "--no-checks")
     assert result.exit_code == 1
     assert result.output.count("a member's header belongs here") == 2
-    assert f"{members[0][0]} stands twice" in result.output
+    assert f"{members[0][0]} appears twice" in result.output
 
 
 def test_check_of_a_wrong_folder_is_a_paragraph(run: Run, tmp_path: Path) -> None:
     result = run("check", tmp_path / "nowhere")
     assert result.exit_code == 1
-    assert "not there" in result.output
+    assert "does not exist" in result.output
     assert "Traceback" not in result.output
 
 
@@ -456,7 +456,7 @@ def test_export_is_interrupted(
     """Killed for real; what is there afterwards is whole, and a second run completes it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "imagenet2012_tools", "prepare", str(archives.folder)]
+    command = [sys.executable, "-m", "imagenet2012", "prepare", str(archives.folder)]
     command += ["--no-checks", "--num-proc", "1", "--output", str(output), "--shard-size", "5kB"]
     process = subprocess.Popen(command, env=env, start_new_session=True)
     while process.poll() is None and len(list(output.glob("data/*.parquet"))) < 3:
@@ -548,7 +548,7 @@ def test_help_fits_a_terminal(arguments: list[str]) -> None:
 
 def test_as_a_module(archives: Archives, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "imagenet2012_tools", "check", str(archives.folder)]
+    command = [sys.executable, "-m", "imagenet2012", "check", str(archives.folder)]
     done = subprocess.run([*command, "--no-checks"], env=env, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == "", "it is quiet where nobody looks"

@@ -134,9 +134,9 @@ def test_a_worker_closes_in_silence(case: Case) -> None:
     path = str(case.folder / TRAIN)
     builder = imagenet2012.Imagenet2012(data_files={"train": path}, cache_dir=str(case.cache))
     (case.cache / "out").mkdir(parents=True)
-    builder._pid = os.getpid()
+    builder._main_pid = os.getpid()
     steps = builder._prepare_split_single(
-        gen_kwargs=builder._gen_kwargs("train", path),
+        gen_kwargs=builder._gen_kwargs("train", path, "archive"),
         fpath=str(case.cache / "out" / "JJJJJ-SSSSS.arrow"),
         file_format="arrow",
         max_shard_size=1 << 30,
@@ -237,7 +237,7 @@ def test_too_small_a_disk_is_seen_before(small_disk: Path, case: Case) -> None:
 def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, tmp_path: Path, case: Case) -> None:
     """Another program takes the room after the check; afterwards the disk is as free as before."""
     code = PROGRAM.replace(
-        "if __name__", "imagenet2012._check_space = lambda *_: None\nif __name__"
+        "if __name__", "imagenet2012.imagenet2012.check_space = lambda *_: None\nif __name__"
     )
     command = [sys.executable, "-c", code, str(case.folder), str(small_disk / "cache"), "default"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

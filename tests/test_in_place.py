@@ -108,8 +108,10 @@ def test_save_and_load_in_another_process(
         "import sys, datasets; d = datasets.load_from_disk(sys.argv[1]); print(d[7]['image'].mode)"
     )
     site = tmp_path / "site"
+    shutil.copytree(ROOT / "imagenet2012", site / "imagenet2012")
     shutil.copytree(ROOT / "labels", site / "labels")
-    shutil.copy(ROOT / "imagenet2012.py", site)
+    for module in ROOT.glob("*.py"):
+        shutil.copy(module, site)
     info = site / "imagenet2012-5.0.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: imagenet2012\nVersion: 5.0.0\n")
@@ -257,7 +259,7 @@ def test_an_unreadable_sector(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(fd, size, offset)
 
-    monkeypatch.setattr(imagenet2012.os, "pread", failing)
+    monkeypatch.setattr(imagenet2012.tar_reader.os, "pread", failing)
     assert dataset[4]["image"].mode == "RGB"
     with pytest.raises(
         ArchiveError, match=rf"(?s)train\.tar, at byte {bad + 512:,}: .*Input/output"

@@ -318,7 +318,7 @@ def test_tables_with_room_for_none_some_and_all_images(
     cache: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(imagenet2012, "ROOM_BYTES", room)
+    monkeypatch.setattr(imagenet2012.imagenet2012, "BUFFER_BYTES", room)
     check(imagenet2012.load(archives.folder, order=order, writer_batch_size=7, **cache), archives)
 
 
@@ -335,7 +335,7 @@ def test_reads_that_fail_or_bring_less(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return preadv(fd, [rooms[0][:most]], offset)
 
-    monkeypatch.setattr(imagenet2012.os, "preadv", poor)
+    monkeypatch.setattr(imagenet2012.tar_reader.os, "preadv", poor)
     check(imagenet2012.load(archives.folder, **cache), archives)
 
 
@@ -347,7 +347,7 @@ def test_one_item_is_made_ahead() -> None:
             event.set()
             yield number
 
-    ahead = imagenet2012._ahead(items(), threading.Event())
+    ahead = imagenet2012.arrow_tables.prefetched(items(), threading.Event())
     for used, number in enumerate(ahead):
         assert number == used
         assert used == 8 or made[used + 1].wait(10), "nothing is made while an item is used"
@@ -355,7 +355,9 @@ def test_one_item_is_made_ahead() -> None:
         if used == 5:
             break
     ahead.close()
-    assert not any(thread.name.startswith("imagenet2012") for thread in threading.enumerate())
+    assert not any(
+        thread.name.startswith("imagenet2012-prefetch") for thread in threading.enumerate()
+    )
 
 
 def test_leaving_waits_for_one_image_not_for_a_table(
@@ -363,20 +365,20 @@ def test_leaving_waits_for_one_image_not_for_a_table(
 ) -> None:
     """As on Ctrl-C, or a full disk, while a slow network file system is read."""
     reads = []
-    read_into = imagenet2012.Archive.read_into
+    read_into = imagenet2012.tar_reader.Archive.read_into
 
-    def slow(self: imagenet2012.Archive, offset: int, room: memoryview) -> None:
+    def slow(self: imagenet2012.tar_reader.Archive, offset: int, room: memoryview) -> None:
         reads.append(offset)
         if len(reads) > 20:
             time.sleep(0.1)
         read_into(self, offset, room)
 
-    monkeypatch.setattr(imagenet2012.Archive, "read_into", slow)
+    monkeypatch.setattr(imagenet2012.tar_reader.Archive, "read_into", slow)
     builder = imagenet2012.Imagenet2012(
         data_dir=archives.folder, cache_dir=str(tmp_path), writer_batch_size=20
     )
     tables = builder._generate_tables(
-        **builder._gen_kwargs("train", f"{archives.folder}/ILSVRC2012_img_train.tar")
+        **builder._gen_kwargs("train", f"{archives.folder}/ILSVRC2012_img_train.tar", "archive")
     )
     assert len(next(tables)[1]) == 20
     tables.close()
@@ -439,11 +441,32 @@ def test_streaming_writes_nothing(archives: Archives, tmp_path: Path) -> None:
 
 def test_streaming_shards(tmp_path: Path) -> None:
     fakes.make_archives(tmp_path, classes=1000, per_class=1, validation=5)
-    stream = imagenet2012.load(tmp_path, streaming=True)
+    stream = imagenet2012.load(tmp_path, streaming=True, order="archive")
     assert num_shards(stream["train"]) == 1000
     assert num_shards(stream["validation"]) >= 64
-    mixed = imagenet2012.load(tmp_path, streaming=True, order="mixed")
-    assert num_shards(mixed["train"]) >= 128
+
+
+@pytest.mark.parametrize(("image_bytes", "shards"), [(110_000, 128), (11_000, 58), (1_000, 7)])
+def test_mixed_shards_are_worth_their_search(
+    image_bytes: int, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 of full class tars; fewer of small ones, where most would have no image of a class."""
+    path = tmp_path / "ILSVRC2012_img_train.tar"
+    with path.open("wb") as file:  # sparse: only headers are written
+        for wnid in fakes.wnids()[:3]:
+            member = 512 + image_bytes + -image_bytes % 512
+            size = 1300 * member + 1024
+            file.write(fakes.header(f"{wnid}.tar", size))
+            end = file.tell() + size + -size % 512
+            for number in range(1300):
+                file.write(fakes.header(f"{wnid}_{number}.JPEG", image_bytes))
+                file.seek(member - 512, os.SEEK_CUR)
+            file.seek(end)
+        file.truncate(file.tell() + 1024)
+    stream = imagenet2012.load(tmp_path, split="train", streaming=True)
+    assert num_shards(stream) == shards
+    archive = imagenet2012.load(tmp_path, split="train", streaming=True, order="archive")
+    assert num_shards(archive) == 3
 
 
 @pytest.mark.skipif(not hasattr(datasets.IterableDataset, "state_dict"), reason="not in 3.0")
@@ -490,7 +513,7 @@ def big_classes(folder: Path, classes: int, per_class: int) -> None:
 
 @pytest.fixture(scope="module")
 def full_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 1000 classes, with stretches of about ten images each as in the original."""
+    """All 1000 classes, with regions of about ten images each as in the original."""
     folder = tmp_path_factory.mktemp("full")
     big_classes(folder, 1000, 130)
     return folder
@@ -499,7 +522,9 @@ def full_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_mixed_runs_hold_nearly_all_classes(
     full_classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 13)  # 10 images each, as 1300 of 128
+    monkeypatch.setattr(
+        imagenet2012.imagenet2012, "NUM_REGIONS", 13
+    )  # 10 images each, as 1300 of 128
     stream = imagenet2012.load(full_classes, split="train", streaming=True, order="mixed")
     rows = iter(undecoded(stream))
     labels = [next(rows)["label"] for _ in range(9000)]
@@ -511,7 +536,7 @@ def test_mixed_runs_hold_nearly_all_classes(
 def test_mixed_and_shuffled_batches_hold_many_classes(
     full_classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 13)
+    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 13)
     stream = imagenet2012.load(full_classes, split="train", streaming=True, order="mixed")
     for seed in range(3):
         rows = iter(undecoded(stream).shuffle(seed=seed))

@@ -20,8 +20,8 @@ from conftest import ROOT
 from test_card import home  # noqa: F401
 from test_card import pass_as_originals
 
-from imagenet2012_tools import hub
-from imagenet2012_tools.cli import main
+from imagenet2012 import hub
+from imagenet2012.cli import main
 
 TEXT = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)

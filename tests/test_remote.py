@@ -19,7 +19,7 @@ from rows import undecoded
 from rows import wanted
 
 import imagenet2012
-from imagenet2012_tools import remote
+from imagenet2012 import remote
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -39,8 +39,8 @@ def store(
     server: object_store.Store, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[object_store.Store]:
     monkeypatch.setattr(remote, "RETRY_AFTER", (0.01, 0.01))
-    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 6)  # of 90 images, not of 50,000
-    remote.opened.cache_clear()
+    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
+    remote._opened.cache_clear()
     server.reset()
     yield server
     server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
@@ -157,7 +157,7 @@ def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
 def test_mixed_order_reads_each_byte_about_once(
     large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet2012, "NUM_STRETCHES", 2)
+    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 2)
     streamed = imagenet2012.load(large.url, split="train", streaming=True, order="mixed", **options)
     expected = sorted((name, data) for members in large.images.values() for name, data in members)
     assert sorted((name, data) for name, data, _ in contents(streamed)) == expected
@@ -218,7 +218,7 @@ def test_a_folder_without_archives_is_described(
 ) -> None:
     store.put("empty/ILSVRC2012_img_train.tar.gz", b"\x1f\x8b")
     missing = datasets.exceptions.ManualDownloadError
-    with pytest.raises(missing, match=r"Looked in s3://bucket/nothing, which is not there"):
+    with pytest.raises(missing, match=r"Looked in s3://bucket/nothing, which does not exist"):
         imagenet2012.load("s3://bucket/nothing", **options)
     with pytest.raises(missing, match=r"train\.tar\.gz is compressed"):
         imagenet2012.load("s3://bucket/empty/", **options)

@@ -180,7 +180,7 @@ def test_an_error_shows_nothing_of_the_file(tmp_path: Path) -> None:
 
 def test_a_huge_member_does_not_fill_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "ILSVRC2012_img_val.tar"
-    size = imagenet2012.MAX_IMAGE_BYTES + 1
+    size = imagenet2012.tar_reader.MAX_IMAGE_BYTES + 1
     with path.open("wb") as file:
         file.write(fakes.header("ILSVRC2012_val_00000001.JPEG", size))
         file.truncate(512 + size + (-size % 512) + 1024)

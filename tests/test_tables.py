@@ -34,7 +34,7 @@ def test_wnids_are_sorted_and_unique() -> None:
 
 def test_words_are_those_of_the_hub() -> None:
     """Unique, with both cranes; `imagenet-1k` calls the machine crane2."""
-    words = dict(zip(imagenet2012.WNIDS, imagenet2012._labels().words, strict=True))
+    words = dict(zip(imagenet2012.WNIDS, imagenet2012.ilsvrc2012.read_labels().words, strict=True))
     assert len(set(words.values())) == 1000
     assert (words["n02012849"], words["n03126707"]) == ("crane", "crane2")
     assert words["n01440764"] == "tench, Tinca tinca"
@@ -42,7 +42,7 @@ def test_words_are_those_of_the_hub() -> None:
 
 
 def test_validation_has_fifty_of_each_class() -> None:
-    validation = imagenet2012._labels().validation
+    validation = imagenet2012.ilsvrc2012.read_labels().validation
     assert len(validation) == 50_000
     assert Counter(validation) == Counter(dict.fromkeys(range(1000), 50))
     assert validation[:3] == (65, 970, 230)  # as every list of labels for ILSVRC2012 begins
@@ -67,5 +67,5 @@ def test_dataset_infos_are_read_by_datasets() -> None:
 
 
 def test_sizes_add_up_to_what_tensorflow_datasets_states() -> None:
-    sizes = [source.size for source in imagenet2012.SOURCES.values() if source.size]
+    sizes = [source.size for source in imagenet2012.ilsvrc2012.SOURCES.values() if source.size]
     assert f"{sum(sizes) / 2**30:.2f} GiB" == "144.02 GiB"

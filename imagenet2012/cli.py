@@ -18,20 +18,29 @@ from datasets.utils.py_utils import convert_file_size_to_int
 from tqdm import tqdm
 
 import imagenet2012
-from imagenet2012_tools import card
-from imagenet2012_tools import check as checks
-from imagenet2012_tools import cluster
-from imagenet2012_tools import export as exports
-from imagenet2012_tools import hub
-from imagenet2012_tools import sheet
+from imagenet2012 import card
+from imagenet2012 import check as checks
+from imagenet2012 import cluster
+from imagenet2012 import export as exports
+from imagenet2012 import hub
+from imagenet2012 import sheet
+from imagenet2012.archives import INSTRUCTIONS
+from imagenet2012.archives import absolute
+from imagenet2012.archives import archives_in
+from imagenet2012.archives import find_archives
+from imagenet2012.archives import given_archives
+from imagenet2012.archives import size_of
+from imagenet2012.ilsvrc2012 import NUM_CLASSES
+from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.imagenet2012 import VERSION
 
-SPLITS = tuple(imagenet2012.SOURCES)
+SPLITS = tuple(SOURCES)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # What the loader's errors advise, in the words of the command.
 ADVICE = {
     'pass verification_mode="no_checks"': "pass --no-checks",
     "(verification_mode='all_checks')": "(imagenet2012 check --deep)",
-    imagenet2012.INSTRUCTIONS[imagenet2012.INSTRUCTIONS.index(", and pass that folder") :]: ".",
+    INSTRUCTIONS[INSTRUCTIONS.index(", and pass that folder") :]: ".",
 }
 
 folder_argument = click.argument("folder", metavar="DIR", type=click.Path())
@@ -129,7 +138,7 @@ def bar(total: int, unit: str, title: str) -> tqdm:
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(imagenet2012.VERSION, prog_name="imagenet2012")
+@click.version_option(VERSION, prog_name="imagenet2012")
 def main() -> None:
     """ILSVRC2012 (ImageNet-1k) from its original archives.
 
@@ -166,7 +175,7 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
-    archives, error = find_archives(folder)
+    archives, error = look_for_archives(folder)
     if error and not as_json:
         raise error
     usual = archives if os.path.isfile(os.path.expanduser(folder)) else ("train", "validation")
@@ -174,7 +183,7 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
     missing = [split for split in wanted if split not in archives]
     strict, reports = not no_checks, []
     for split in (s for s in wanted if s in archives):
-        size = imagenet2012._size(archives[split])
+        size = size_of(archives[split])
         with bar(size, "B", f"{split}, headers") as progress:
             reports.append(
                 checks.check(split, archives[split], strict=strict, progress=progress.update)
@@ -192,13 +201,13 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
     sys.exit(not well)
 
 
-def find_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
+def look_for_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
     """Return the path of each split's archive, and if there is none, the error that says so."""
-    path = imagenet2012._absolute(folder)
+    path = absolute(folder)
     try:
         if os.path.isfile(path):
-            return imagenet2012._given(path, None), None
-        return imagenet2012._find_archives(path, None), None
+            return given_archives(path), None
+        return find_archives(path), None
     except datasets.exceptions.ManualDownloadError as error:
         return {}, error
 
@@ -221,7 +230,7 @@ def print_reports(reports: list[checks.Report], missing: list[str], strict: bool
             click.echo(f"  ! and {len(report.problems) - 20:,} more: see --json")
         click.echo()
     for split in missing:
-        names = " or ".join(imagenet2012.SOURCES[split].file_names)
+        names = " or ".join(SOURCES[split].file_names)
         click.echo(click.style(split, bold=True) + f"  missing: {names}\n")
     bad = sum(bool(report.problems) for report in reports)
     if not bad and not missing:
@@ -240,10 +249,9 @@ def figures(report: checks.Report) -> list[tuple[str, str, str, bool]]:
         ("images", f"{report.images:,}", f"{images:,}", report.images == images),
     ]
     if report.split == "train":
-        tars, number = report.class_tars, imagenet2012.NUM_CLASSES
+        tars, number = report.class_tars, NUM_CLASSES
         lines.insert(1, ("class tars", f"{tars:,}", f"{number:,}", tars == number))
-    if report.split in checks.IN_A_CLASS:
-        expected = checks.IN_A_CLASS[report.split]
+    if expected := SOURCES[report.split].in_class:
         counts = [report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS]
         well = expected[0] <= min(counts) and max(counts) <= expected[1]
         lines.append(("in a class", spread(min(counts), max(counts)), spread(*expected), well))
@@ -283,7 +291,7 @@ def show(
       imagenet2012 show ~/imagenet --split train --classes "tench,n01484850"
     """
     check_picture(output)
-    archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
+    archives = find_archives(absolute(folder))
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
     dataset = load(folder, split, no_checks, None)
     names = dataset.features["label"].names
@@ -403,7 +411,7 @@ def prepare(
         if push or options["size"] or options["ray"]:
             raise click.UsageError("--push, --size and --ray go with --output: give it.")
         return prepare_cache(folder, options)
-    if imagenet2012._in_folder(imagenet2012._absolute(output)):
+    if archives_in(absolute(output)):
         raise click.UsageError(f"{output} holds the archives: give --output another folder.")
     if options["in_place"]:
         raise click.UsageError("--output writes the images: --in-place does not go with it.")
@@ -442,7 +450,7 @@ def prepare_cache(folder: str, options: dict[str, Any]) -> None:
 
 def prepare_repository(folder: str, output: Path, name: str, options: dict[str, Any]) -> None:
     """Write all shards, then the card."""
-    archives = imagenet2012._find_archives(imagenet2012._absolute(folder), None)
+    archives = find_archives(absolute(folder))
     splits = tuple(dict.fromkeys(options["splits"] or archives))
     card.check_card(output)
     if options["ray"]:

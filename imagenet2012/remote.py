@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import re
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -14,11 +15,13 @@ from typing import TypeVar
 
 import fsspec
 
-import imagenet2012
-from imagenet2012 import BLOCK
-from imagenet2012 import Archive
-from imagenet2012 import Status
-from imagenet2012 import Tar
+from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012.tar_reader import BLOCK
+from imagenet2012.tar_reader import Archive
+from imagenet2012.tar_reader import Region
+from imagenet2012.tar_reader import Status
+from imagenet2012.tar_reader import Storage
+from imagenet2012.tar_reader import Tar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,18 +44,57 @@ def _bucket(url: str) -> str:
     return "/".join(url.split("/")[:3])
 
 
-def keep_options(url: str, options: dict[str, Any]) -> None:
-    """Keep what the file system of `url` needs, for as long as the process lives.
+class RemoteStorage(Storage):
+    """Whatever lies behind URLs that `fsspec` reads."""
 
-    `datasets` has the options of each protocol under its name, and adds those of ``hf``.
-    """
-    plain = {key: value for key, value in options.items() if key != "hf"}
-    _options[_bucket(url)] = options.get(url.partition("://")[0], plain)
+    def status(self, path: str) -> Status | None:
+        """Return the status of what is behind a URL, or None if it does not exist."""
+        try:
+            files, name = _files(path)
+            info = files.info(name)
+        except (FileNotFoundError, PermissionError):  # without the right to list, all is forbidden
+            return None
+        except ImportError as error:  # says what to install
+            raise ArchiveError(path, f"cannot be read: {error}.", advice=EXTRA) from error
+        except Exception as error:  # each file system raises its own
+            advice = "Check the URL, the network, the credentials and other storage_options."
+            problem = f"cannot be reached: {type(error).__name__}: {error}."
+            raise ArchiveError(path, problem, advice=advice) from error
+        version = next((info[key] for key in VERSION_KEYS if info.get(key)), "")
+        return Status(info.get("size") or 0, str(version), info["type"] == "directory")
 
+    def entries(self, folder: str) -> list[str]:
+        """Return the names in a folder, of folders with a slash."""
+        files, name = _files(folder)
+        listed = files.ls(name, detail=True)
+        return [e["name"].rpartition("/")[2] + "/" * (e["type"] == "directory") for e in listed]
 
-def may_read(url: str) -> bool:
-    """Tell whether a URL that stands in a dataset may be followed."""
-    return url.partition("://")[0] in CLOUDS or _bucket(url) in _options
+    def open(self, path: str) -> Archive:
+        """Open an archive, once in a process."""
+        return _opened(path, os.getpid())
+
+    def forget(self, path: str) -> None:
+        """Look at an archive anew when it is opened again."""
+        _opened.cache_clear()
+
+    def may_read(self, path: str) -> bool:
+        """Tell whether a URL that a dataset names may be followed."""
+        return path.partition("://")[0] in CLOUDS or _bucket(path) in _options
+
+    def check_in_place(self, path: str) -> None:
+        """Raise `ArchiveError` if an index would store a password or a signature."""
+        if re.search("[?@]", path):
+            problem = "its URL holds a password or a signature, which the index would store."
+            advice = 'Use storage_options, or the "default" configuration.'
+            raise ArchiveError(path, problem, advice=advice)
+
+    def remember(self, path: str, options: dict[str, Any]) -> None:
+        """Keep what the file system of a URL needs, for as long as the process lives.
+
+        `datasets` has the options of each protocol under its name, and adds those of ``hf``.
+        """
+        plain = {key: value for key, value in options.items() if key != "hf"}
+        _options[_bucket(path)] = options.get(path.partition("://")[0], plain)
 
 
 def _files(url: str) -> tuple[Any, str]:
@@ -62,33 +104,8 @@ def _files(url: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(url, **options)
 
 
-def status(url: str) -> Status | None:
-    """Return the status of what is behind a URL, or None where nothing is to be seen."""
-    try:
-        files, name = _files(url)
-        info = files.info(name)
-    except (FileNotFoundError, PermissionError):  # without the right to list, all is forbidden
-        return None
-    except ImportError as error:  # says what to install
-        raise imagenet2012._error(url, f"cannot be read: {error}.", advice=EXTRA) from error
-    except Exception as error:  # each file system raises its own
-        advice = "Check the URL, the network, the credentials and other storage_options."
-        problem = f"cannot be reached: {type(error).__name__}: {error}."
-        raise imagenet2012._error(url, problem, advice=advice) from error
-    version = next((info[key] for key in VERSION_KEYS if info.get(key)), "")
-    return Status(info.get("size") or 0, str(version), info["type"] == "directory")
-
-
-def entries(folder: str) -> list[str]:
-    """Return the names in a folder, of folders with a slash."""
-    files, name = _files(folder)
-    listed = files.ls(name, detail=True)
-    return [e["name"].rpartition("/")[2] + "/" * (e["type"] == "directory") for e in listed]
-
-
 @functools.lru_cache(maxsize=8)
-def opened(url: str, pid: int) -> "RemoteArchive":
-    """Return the archive behind a URL, once in each process."""
+def _opened(url: str, pid: int) -> "RemoteArchive":
     return RemoteArchive(url)
 
 
@@ -114,9 +131,9 @@ class RemoteArchive(Archive):
 
     def __init__(self, url: str) -> None:
         self._fd = -1
-        found = status(url)
+        found = storage.status(url)
         if found is None or found.is_dir:
-            raise imagenet2012._error(
+            raise ArchiveError(
                 url, "is not there, or hidden from you.", advice="Check URL and rights."
             )
         self.path, self.size, self.version = url, found.size, found.version
@@ -131,9 +148,7 @@ class RemoteArchive(Archive):
             return b""
         if offset + size > self.size:
             missing = offset + size - self.size
-            raise imagenet2012._error(
-                self.path, f"ends where {missing:,} more bytes belong.", offset
-            )
+            raise ArchiveError(self.path, f"ends where {missing:,} more bytes belong.", offset)
         for pause in (*RETRY_AFTER, None):
             try:
                 data = self._files.cat_file(self._name, start=offset, end=offset + size)
@@ -146,19 +161,18 @@ class RemoteArchive(Archive):
                 break
             time.sleep(pause)
         problem = f"cannot be read: {type(error).__name__}: {error}."
-        raise imagenet2012._error(
-            self.path, problem, offset, "Check network and credentials."
-        ) from error
+        raise ArchiveError(self.path, problem, offset, "Check network and credentials.") from error
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it, by one request."""
         data = self.read(offset, BLOCK + size)
         return data[:BLOCK], data[BLOCK:]
 
-    def ahead(self, tar: Tar, start: int, stop: int, alone: bool) -> Archive:
-        """Return an archive for reading a stretch of a tar in order, by large requests."""
+    def in_order(self, tar: Tar, region: Region, alone: bool) -> Archive:
+        """Return an archive for reading a region of a tar in order, by large requests."""
         # Its reader looks at a few blocks before it, and at what begins after it.
-        start, stop = max(tar.start, start - 8 * BLOCK), min(tar.end, stop + AHEAD_MARGIN)
+        start = max(tar.start, region.start - 8 * BLOCK)
+        stop = min(tar.end, region.stop + AHEAD_MARGIN)
         return ReadAhead(self, start, stop, alone)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -173,10 +187,10 @@ class RemoteArchive(Archive):
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""
-        found = status(self.path)
+        found = storage.status(self.path)
         if found is None or (found.size, found.version) != (self.size, self.version):
-            opened.cache_clear()
-            raise imagenet2012._error(
+            _opened.cache_clear()
+            raise ArchiveError(
                 self.path, "changed while it was being read.", advice="Load it again."
             )
 
@@ -217,3 +231,6 @@ class ReadAhead(RemoteArchive):
     def _fetch(self, number: int) -> bytes:
         start = self._start + number * self._step
         return super().read(start, min(self._step, self._stop - start))
+
+
+storage = RemoteStorage()

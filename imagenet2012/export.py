@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 from PIL import ImageOps
 
-import imagenet2012
+from imagenet2012.in_place import Imagenet2012FileSystem
+from imagenet2012.tar_reader import status_of
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200
@@ -107,7 +108,7 @@ def make_plan(
     ValueError
         If the folder holds shards of the split that were made in another way.
     """
-    status = imagenet2012._stat(path)
+    status = status_of(path)
     assert status, path  # it was just read
     plan = Plan(
         split=split,
@@ -157,7 +158,7 @@ def estimate(dataset: datasets.Dataset, plan: Plan, archive_bytes: int) -> int:
     """Return about how many bytes all images will have: of resized ones, from a sample."""
     if not plan.size:
         return archive_bytes
-    files = imagenet2012.Imagenet2012FileSystem()
+    files = Imagenet2012FileSystem()
     picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
     rows = dataset.select(picked).cast_column("image", datasets.Image(decode=False))
     total = sum(
@@ -250,7 +251,7 @@ def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) 
 
 def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
     """Read the images of a shard, a row group at a time."""
-    files = imagenet2012.Imagenet2012FileSystem()
+    files = Imagenet2012FileSystem()
     stored = rows.cast_column("image", datasets.Image(decode=False))
     for batch in stored.iter(ROWS_IN_A_GROUP):
         images = []

@@ -6,12 +6,24 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
-import imagenet2012
-from imagenet2012 import ArchiveError
+from imagenet2012 import WNIDS
+from imagenet2012.archives import check_kind
+from imagenet2012.archives import sha256_of
+from imagenet2012.archives import size_of
+from imagenet2012.ilsvrc2012 import CLASS_TAR
+from imagenet2012.ilsvrc2012 import NUM_CLASSES
+from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012.ilsvrc2012 import read_labels
+from imagenet2012.imagenet2012 import NUM_REGIONS
+from imagenet2012.tar_reader import Archive
+from imagenet2012.tar_reader import Region
+from imagenet2012.tar_reader import Tar
+from imagenet2012.tar_reader import TarReader
+from imagenet2012.tar_reader import class_tars
+from imagenet2012.tar_reader import open_archive
 
 Progress = Callable[[int], object]
-# Images in a class of the original archives, fewest and most. Of the test split nothing is known.
-IN_A_CLASS = {"train": (732, 1300), "validation": (50, 50)}
 
 
 @dataclasses.dataclass
@@ -32,7 +44,7 @@ class Report:
     sha256 : str or None
         If it was asked for.
     problems : list of str
-        Empty if all is well.
+        Empty if all is OK.
     """
 
     split: str
@@ -66,15 +78,15 @@ def check(
     -------
     Report
     """
-    source = imagenet2012.SOURCES[split]
-    report = Report(split, path, imagenet2012._size(path), source.size)
+    source = SOURCES[split]
+    report = Report(split, path, size_of(path), source.size)
     report.official_images = source.num_examples
     try:
-        imagenet2012._check_kind(split, path)
+        check_kind(split, path)
     except ArchiveError as error:
         report.problems.append(_first_line(error))
         return report
-    numbers = _count(report, imagenet2012._open(path), progress)
+    numbers = _count(report, open_archive(path), progress)
     if strict:
         report.problems += _differences(report, numbers)
     report.problems = list(dict.fromkeys(report.problems))  # neighbours may meet the same fault
@@ -85,8 +97,8 @@ def hash_archive(
     report: Report, *, strict: bool = True, progress: Progress = lambda _: None
 ) -> None:
     """Add the SHA-256 of the archive to its report, and hold it to the official one if `strict`."""
-    report.sha256 = imagenet2012._sha256(report.path, progress)
-    expected = imagenet2012.SOURCES[report.split].sha256
+    report.sha256 = sha256_of(report.path, progress)
+    expected = SOURCES[report.split].sha256
     if strict and expected not in (None, report.sha256):
         report.problems.append(f"its SHA-256 is not that of the original, {expected}")
 
@@ -95,7 +107,7 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _count(report: Report, archive: imagenet2012.Archive, progress: Progress) -> set[int]:
+def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
     """Count the images whose headers are sound and note all faults; return the images' numbers.
 
     Of training images, whose numbers mean nothing, none are returned.
@@ -103,13 +115,14 @@ def _count(report: Report, archive: imagenet2012.Archive, progress: Progress) ->
     archive.advise("RANDOM")  # headers only: without it the kernel would read all the images too
     numbers: set[int] = set()
     counts: Counter[str] = Counter()
-    for tar, stretch, stretches in _parts(report, archive):
+    pattern = SOURCES[report.split].image
+    for tar, region in _parts(report, archive):
         names: set[str] = set()
         try:
-            for member in imagenet2012._members(
-                archive, tar, imagenet2012.SOURCES[report.split].image, stretch, stretches
-            ):
-                number = 0 if report.split == "train" else int(member.name[-13:-5])
+            for member in TarReader(archive, tar, pattern).members(region):
+                found = pattern.fullmatch(member.name)
+                assert found, member.name
+                number = 0 if report.split == "train" else int(found[1])
                 if problem := _misplaced(report, tar, member.name, number, names, numbers):
                     report.problems.append(problem)
                     continue
@@ -120,44 +133,41 @@ def _count(report: Report, archive: imagenet2012.Archive, progress: Progress) ->
                 counts[_wnid(report.split, tar, number)] += 1
         except ArchiveError as error:
             report.problems.append(_first_line(error))
-        progress((tar.end - tar.start) // stretches)
+        progress(region.stop - region.start)
     report.in_class = {wnid: count for wnid, count in sorted(counts.items()) if wnid}
     return numbers
 
 
-def _parts(
-    report: Report, archive: imagenet2012.Archive
-) -> Iterator[tuple[imagenet2012.Tar, int, int]]:
-    """Yield what can be read by itself: class tars, or stretches of a flat archive."""
+def _parts(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
+    """Yield what can be read by itself: class tars, or regions of a flat archive."""
     if report.split != "train":
-        stretches = imagenet2012.NUM_STRETCHES
-        for stretch in range(stretches):
-            yield imagenet2012.Tar(0, archive.size), stretch, stretches
+        tar = Tar(0, archive.size)
+        for number in range(NUM_REGIONS):
+            yield tar, tar.region(number, NUM_REGIONS)
         return
     try:
-        tars = imagenet2012._class_tars(archive, imagenet2012.WNIDS)
+        tars = class_tars(archive, WNIDS)
     except ArchiveError as error:
         report.problems.append(_first_line(error))
         tars = tuple(_whole_class_tars(archive))
     report.class_tars = len(tars)
     for tar in tars:
-        yield tar, 0, 1
+        yield tar, tar.region(0, 1)
 
 
-def _whole_class_tars(archive: imagenet2012.Archive) -> Iterator[imagenet2012.Tar]:
+def _whole_class_tars(archive: Archive) -> Iterator[Tar]:
     """Yield the class tars before the first fault, as those of a download that was cut off."""
     try:
-        whole = imagenet2012.Tar(0, archive.size)
-        for member in imagenet2012._members(archive, whole, imagenet2012.CLASS_TAR):
+        for member in TarReader(archive, Tar(0, archive.size), CLASS_TAR).members():
             wnid = member.name.removesuffix(".tar")
-            yield imagenet2012.Tar(member.data, member.data + member.size, wnid)
+            yield Tar(member.data, member.data + member.size, wnid)
     except ArchiveError:
         return
 
 
 def _misplaced(
     report: Report,
-    tar: imagenet2012.Tar,
+    tar: Tar,
     name: str,
     number: int,
     names: set[str],
@@ -165,17 +175,17 @@ def _misplaced(
 ) -> str:
     """Say what is wrong with an image's name where it stands, or return the empty string."""
     if not name.startswith(tar.wnid):
-        return f"{name} stands in the class tar of {tar.wnid}"
+        return f"{name} is in the class tar of {tar.wnid}"
     if name in names or number in numbers:
-        return f"{name} stands twice"
+        return f"{name} appears twice"
     if report.split != "train" and not 1 <= number <= report.official_images:
         return f"{name} has a number that no image of the {report.split} split has"
     return ""
 
 
-def _wnid(split: str, tar: imagenet2012.Tar, number: int) -> str:
+def _wnid(split: str, tar: Tar, number: int) -> str:
     if split == "validation":
-        return imagenet2012.WNIDS[imagenet2012._labels().validation[number - 1]]
+        return WNIDS[read_labels().validation[number - 1]]
     return tar.wnid
 
 
@@ -184,13 +194,13 @@ def _differences(report: Report, numbers: set[int]) -> list[str]:
     problems = []
     if report.official_size not in (None, report.size):
         problems.append(f"{report.size:,} bytes instead of {report.official_size:,}")
-    if report.split == "train" and report.class_tars != imagenet2012.NUM_CLASSES:
-        problems.append(f"{report.class_tars:,} class tars instead of {imagenet2012.NUM_CLASSES:,}")
+    if report.split == "train" and report.class_tars != NUM_CLASSES:
+        problems.append(f"{report.class_tars:,} class tars instead of {NUM_CLASSES:,}")
     if report.images != report.official_images:
         problems.append(f"{report.images:,} images instead of {report.official_images:,}")
-    if report.split in IN_A_CLASS:
-        fewest, most = IN_A_CLASS[report.split]
-        counts = {wnid: report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS}
+    if in_class := SOURCES[report.split].in_class:
+        fewest, most = in_class
+        counts = {wnid: report.in_class.get(wnid, 0) for wnid in WNIDS}
         odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
         if odd:
             usual = f"{fewest} to {most:,}" if fewest < most else f"{fewest}"

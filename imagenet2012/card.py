@@ -7,9 +7,11 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 
-import imagenet2012
-from imagenet2012_tools.export import Plan
-from imagenet2012_tools.export import read_record
+from imagenet2012.export import Plan
+from imagenet2012.export import read_record
+from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE
+from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.imagenet2012 import CITATION
 
 MARK = "<!-- Written by `imagenet2012 prepare`, which writes it anew when it runs again. -->"
 CARD = """\
@@ -64,7 +66,7 @@ def check_card(output: Path) -> None:
 def find_written(folder: Path) -> list[Written]:
     """Return the splits of which all shards are in a folder."""
     written = []
-    for split in imagenet2012.SOURCES:
+    for split in SOURCES:
         files = sorted(folder.glob(f"{split}-*.parquet"))
         records = [read_record(file) for file in files]
         if records and records[0] and len(files) == records[0]["shards"] and all(records):
@@ -100,8 +102,8 @@ def write_card(output: Path, name: str) -> None:
         mark=MARK,
         name=name,
         rows=rows,
-        page=imagenet2012.DOWNLOAD_PAGE,
-        citation=imagenet2012.CITATION,
+        page=DOWNLOAD_PAGE,
+        citation=CITATION,
     )
     unfinished = output / ".README.md"
     unfinished.write_text(f"---\n{head}\n---\n{body}", encoding="utf-8")
@@ -121,7 +123,7 @@ def _front_matter(written: list[Written]) -> str:
         pretty_name="ImageNet-1k (ILSVRC2012)",
         license="other",
         license_name="imagenet-terms-of-access",
-        license_link=imagenet2012.DOWNLOAD_PAGE,
+        license_link=DOWNLOAD_PAGE,
         task_categories=["image-classification"],
         size_categories=next((words for limit, words in SIZES if total < limit), "1M<n<10M"),
         configs=[{"config_name": "default", "data_files": paths}],

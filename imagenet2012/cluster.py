@@ -11,17 +11,19 @@ import numpy as np
 import PIL
 import pyarrow as pa
 
-import imagenet2012
-from imagenet2012_tools import export as exports
-from imagenet2012_tools.export import Plan
-from imagenet2012_tools.export import Progress
+from imagenet2012 import export as exports
+from imagenet2012.export import Plan
+from imagenet2012.export import Progress
+from imagenet2012.imagenet2012 import VERSION
+from imagenet2012.in_place import Imagenet2012FileSystem
+from imagenet2012.tar_reader import status_of
 
 # Of a lost node, or a worker that was killed. Without an end, a shard that always ends its worker
 # would be tried for ever.
 RETRIES = 20
 # What decides the bytes of a shard besides its plan.
 VERSIONS = {
-    "imagenet2012": imagenet2012.VERSION,
+    "imagenet2012": VERSION,
     "datasets": datasets.__version__,
     "numpy": np.__version__,
     "pillow": PIL.__version__,
@@ -86,8 +88,8 @@ def write_shard(
     """
     node = platform.node()
     url = dataset.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]
-    for path in (imagenet2012.Imagenet2012FileSystem()._parse(url)[0], folder):
-        if not imagenet2012._stat(path):
+    for path in (Imagenet2012FileSystem().parse(url)[0], folder):
+        if not status_of(path):
             raise OSError(
                 f"The node {node} does not see {path}: the archives and --output must be on a file "
                 "system that all nodes share, under the same paths."

@@ -1,0 +1,188 @@
+"""How the dataset is written: in tables, whose images are read while the last table is written.
+
+`datasets` takes longer over single examples than it takes to read them. So this is its one
+override of how a `GeneratorBasedBuilder` is prepared: as an `ArrowBasedBuilder` is.
+"""
+
+import itertools
+import operator
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from typing import NamedTuple
+from typing import TypeVar
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets.exceptions import DatasetGenerationError
+
+from .tar_reader import Member
+from .tar_reader import TarReader
+
+T = TypeVar("T")
+MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
+BUFFER_BYTES = 160 << 10  # for an image; a hundred rarely take more
+
+
+class Row(NamedTuple):
+    """An example on its way: a member, what the image column stores of it, and its label.
+
+    Attributes
+    ----------
+    member : Member
+    path : str
+    data : bytes or memoryview, optional
+        None if the image stays where `path` says.
+    label : int
+    """
+
+    member: Member
+    path: str
+    data: Any
+    label: int
+
+
+class WritesTables:
+    """For a `datasets.GeneratorBasedBuilder` that has a method ``_generate_tables``."""
+
+    # What `datasets.ArrowBasedBuilder` takes to prepare a part of a split.
+    _ARGUMENTS = ("gen_kwargs", "fpath", "file_format", "max_shard_size", "job_id")
+    _main_pid: int
+
+    def _prepare_split_single(self, **kwargs: Any) -> Iterator[Any]:
+        if os.getpid() != self._main_pid:
+            # Ctrl-C reaches the workers too, but the main process ends them, without tracebacks.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        prepare: Any = datasets.ArrowBasedBuilder._prepare_split_single
+        try:
+            yield from prepare(self, **{name: kwargs[name] for name in self._ARGUMENTS})
+        except RuntimeError as error:
+            # When a worker is ended, its generators are closed; that of `datasets` yields once more
+            # all the same, of which Python complains.
+            if "GeneratorExit" not in str(error):
+                raise
+        except DatasetGenerationError as error:
+            # With num_proc only the message reaches the user, so it must name the cause.
+            cause = error.__cause__ or error
+            raise DatasetGenerationError(f"{type(cause).__name__}: {cause}") from cause
+
+
+class ImageBuffer:
+    """Memory to which the images of a table are read end to end, as Arrow stores them.
+
+    Parameters
+    ----------
+    capacity : int
+        Bytes.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._renew()
+
+    def _renew(self) -> None:
+        self._buffer = pa.allocate_buffer(self._capacity)
+        self._free = memoryview(self._buffer).cast("B")
+        self._images: list[memoryview] = []
+
+    def read(self, reader: TarReader, member: Member) -> memoryview | bytes:
+        """Return the bytes of an image, which are in this buffer, or elsewhere if it is full."""
+        if member.size > len(self._free):
+            return reader.read(member)
+        image, self._free = self._free[: member.size], self._free[member.size :]
+        reader.archive.read_into(member.data, image)
+        self._images.append(image)
+        return image
+
+    def take(self, images: Sequence[Any]) -> pa.Buffer:
+        """Return the bytes of a table's images, end to end, and begin a new buffer."""
+        complete = len(images) == len(self._images)
+        complete = complete and all(map(operator.is_, images, self._images))
+        used = self._buffer.slice(0, self._capacity - len(self._free))
+        joined = used if complete else pa.py_buffer(b"".join(images))
+        self._renew()
+        return joined
+
+
+def tables_of(
+    rows: Iterator[tuple[Any, Row]],
+    length: int,
+    buffer: ImageBuffer | None,
+    cancelled: threading.Event,
+) -> Iterator[tuple[Any, pa.Table]]:
+    """Yield tables of rows, each with the key of its last row.
+
+    Parameters
+    ----------
+    rows : iterator of (key, Row)
+    length : int
+        Rows in a table, if their images are not too large together.
+    buffer : ImageBuffer, optional
+        Where the images are, if they are in one.
+    cancelled : threading.Event
+        If it is set, no more is read.
+    """
+    chosen: list[Row] = []
+    volume = 0
+    for key, row in rows:
+        if cancelled.is_set():
+            return
+        chosen.append(row)
+        volume += len(row.data or b"")
+        if len(chosen) >= length or volume > MAX_TABLE_BYTES:
+            table, chosen, volume = _table_of(chosen, buffer), [], 0
+            yield key, table
+    if chosen:
+        yield key, _table_of(chosen, buffer)
+
+
+def _table_of(rows: list[Row], buffer: ImageBuffer | None) -> pa.Table:
+    members, paths, data, labels = zip(*rows, strict=True)
+    if data[0] is None:
+        stored = pa.nulls(len(data), pa.binary())
+    else:
+        ends = pa.array([0, *itertools.accumulate(map(len, data))], pa.int32())
+        joined = buffer.take(data) if buffer else pa.py_buffer(b"".join(data))
+        stored = pa.Array.from_buffers(pa.binary(), len(data), [None, ends.buffers()[1], joined])
+    image = pa.StructArray.from_arrays([stored, pa.array(paths, pa.string())], ["bytes", "path"])
+    names = pa.array([member.name for member in members], pa.string())
+    columns = {"file_name": names, "image": image, "label": pa.array(labels, pa.int64())}
+    return pa.table(columns)
+
+
+def prefetched(items: Iterator[T], cancelled: threading.Event) -> Iterator[T]:
+    """Yield items, of which a thread makes the next one while the last one is used.
+
+    `cancelled` is set when nobody waits for it any more.
+    """
+    with ThreadPoolExecutor(1, "imagenet2012-prefetch") as thread:
+        try:
+            coming = thread.submit(next, items, None)
+            while (item := coming.result()) is not None:
+                coming = thread.submit(next, items, None)
+                yield item
+        finally:
+            cancelled.set()
+
+
+def repeated_name(files: Iterable[str]) -> str | None:
+    """Return a file name that appears more than once in the Arrow or Parquet files of a split."""
+    columns = []
+    for file in files:
+        if file.endswith(".parquet"):
+            columns.append(pq.read_table(file, columns=["file_name"])["file_name"])
+        else:
+            columns.append(datasets.Dataset.from_file(file).data.column("file_name"))
+    names = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+    if pc.count_distinct(names).as_py() == len(names):
+        return None
+    counted = pc.value_counts(names)
+    repeated = pc.filter(counted.field(0), pc.greater(counted.field(1), 1))
+    return repeated[0].as_py()

@@ -1,0 +1,162 @@
+"""What ILSVRC2012 is: its archives, the names in them, its labels, the error about an archive."""
+
+import dataclasses
+import functools
+import io
+import os
+import re
+from typing import Any
+from typing import NamedTuple
+
+import fsspec
+
+DOWNLOAD_PAGE = "https://image-net.org/download-images"
+NUM_CLASSES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An original archive and the split that is made of it.
+
+    Sizes and SHA-256 are those that TensorFlow Datasets 4.9.10 and torchvision record, the counts
+    those of the development kit's readme. The exact size of the test archive is not known.
+
+    Attributes
+    ----------
+    file_names : tuple of str
+        What the archive is called; the first is today's name.
+    image : re.Pattern
+        Names of its images. The group is the wnid, or the number by which labels are found.
+    num_examples : int
+    in_class : tuple of int, optional
+        Fewest and most images in a class.
+    size : int, optional
+        Bytes.
+    sha256 : str, optional
+    """
+
+    file_names: tuple[str, ...]
+    image: re.Pattern[str]
+    num_examples: int
+    in_class: tuple[int, int] | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+SOURCES: dict[str, Source] = {
+    "train": Source(
+        ("ILSVRC2012_img_train.tar",),
+        re.compile(r"(n\d{8})_\d+\.JPEG"),
+        1_281_167,
+        (732, 1300),
+        147_897_477_120,
+        "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
+    ),
+    "validation": Source(
+        ("ILSVRC2012_img_val.tar",),
+        re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG"),
+        50_000,
+        (50, 50),
+        6_744_924_160,
+        "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
+    ),
+    "test": Source(
+        ("ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar"),
+        re.compile(r"ILSVRC2012_test_(\d{8})\.JPEG"),
+        100_000,
+        sha256="9cf7f8249639510f17d3d8a0deb47cd22a435886ba8e29e2b3223e65a4079eb4",
+    ),
+}
+CLASS_TAR = re.compile(r"(n\d{8})\.tar")
+IMAGE_NAME = re.compile(r"(?:n\d{8}_\d+|ILSVRC2012_(?:val|test)_\d{8})\.JPEG")
+# What operating systems add to folders that people pack again; never an image.
+CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini")
+
+
+class Labels(NamedTuple):
+    """The label tables.
+
+    Attributes
+    ----------
+    wnids : tuple of str
+        The 1000 WordNet identifiers in label order, which is their sorted order.
+    words : tuple of str
+        The 1000 names in the same order, unique, as in the Hub's ``imagenet-1k``.
+    validation : tuple of int
+        Label of validation image ``i + 1``, 50,000 of them.
+    """
+
+    wnids: tuple[str, ...]
+    words: tuple[str, ...]
+    validation: tuple[int, ...]
+
+
+@functools.cache
+def read_labels(base_path: str | None = None) -> Labels:
+    """Read the tables in ``labels/`` beside this file or, where it runs as a script, `base_path`.
+
+    Parameters
+    ----------
+    base_path : str, optional
+        Folder or URL of the script's repository; `datasets` copies modules from there, not tables.
+    """
+    lines = [line.split("\t") for line in _read_table("classes.tsv", base_path)]
+    wnids, words = zip(*lines, strict=True)
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    validation = tuple(label_of[wnid] for wnid in _read_table("validation.txt", base_path))
+    return Labels(wnids, words, validation)
+
+
+def _read_table(name: str, base_path: str | None) -> list[str]:
+    path = os.path.abspath(__file__).replace(os.sep, "/").rpartition("/")[0] + f"/labels/{name}"
+    try:
+        file: Any = io.FileIO(path)
+    except FileNotFoundError:
+        if not base_path:
+            raise
+        file = fsspec.open(f"{base_path}/labels/{name}", "rb")
+    with file as opened:
+        return opened.read().decode().splitlines()
+
+
+class ArchiveError(ValueError):
+    """An archive is not what it should be: says which, where in it, and what to do.
+
+    Parameters
+    ----------
+    path : str
+        The archive. Of a URL, what may be secret is left out of the message.
+    problem : str
+        A sentence without its subject, which is the archive.
+    offset : int, optional
+        Where in the archive, in bytes.
+    advice : str, optional
+        What to do. Without it: to compare the SHA-256 and to fetch the archive again.
+    """
+
+    def __init__(
+        self, path: str, problem: str, offset: int | None = None, advice: str = ""
+    ) -> None:
+        self.path, self.problem, self.offset, self.advice = path, problem, offset, advice
+        place = "" if offset is None else f", at byte {offset:,}"
+        advice = advice or (
+            "The archive is damaged, incomplete or not an original one. Compare it with the "
+            "SHA-256 of the original (verification_mode='all_checks') and fetch it again from "
+            f"{DOWNLOAD_PAGE}."
+        )
+        super().__init__(f"{without_secrets(path)}{place}: {problem}\n{advice}")
+
+    def __reduce__(self) -> Any:
+        """Be the same after a way through another process."""
+        return type(self), (self.path, self.problem, self.offset, self.advice)
+
+
+def without_secrets(url: str) -> str:
+    """Return a path as it is, and a URL without user, password and query."""
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url
+    host, slash, path = rest.partition("/")
+    if scheme.lower() in ("http", "https"):
+        path = path.partition("?")[0]
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,3 @@
+from imagenet2012.cli import main
+
+main()

@@ -1,1 +1,0 @@
-"""What only the installed product needs: the command line, checks, pictures, exports."""

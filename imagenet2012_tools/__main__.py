@@ -1,3 +1,0 @@
-from imagenet2012_tools.cli import main
-
-main()

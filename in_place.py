@@ -1,0 +1,263 @@
+"""Images that stay in the archives: the file system that reads them, and how they are decoded."""
+
+import dataclasses
+import errno
+import functools
+import io
+import os
+import re
+from typing import Any
+from urllib.parse import quote
+from urllib.parse import unquote
+
+import datasets
+import fsspec
+import PIL.Image
+import PIL.ImageOps
+
+from .ilsvrc2012 import IMAGE_NAME
+from .ilsvrc2012 import ArchiveError
+from .tar_reader import BLOCK
+from .tar_reader import MAX_IMAGE_BYTES
+from .tar_reader import REGULAR
+from .tar_reader import Archive
+from .tar_reader import Member
+from .tar_reader import open_archive
+from .tar_reader import read_header
+from .tar_reader import storage_of
+
+PREFIX = "imagenet2012://"
+# Larger images are rare: of these the header is read first, lest a forged size has much read.
+LARGE_IMAGE = 1 << 20
+
+_quoted = functools.lru_cache(maxsize=8)(functools.partial(quote, safe=""))
+_unquoted = functools.lru_cache(maxsize=8)(unquote)
+
+
+class MemberFile(io.BytesIO):
+    """The bytes of an image; unlike its parent it takes attributes, which `datasets` sets."""
+
+
+class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
+    """Read-only `fsspec` file system of the images in the archives.
+
+    A URL is ``imagenet2012://<path of the archive>/<offset>-<size>/<file name>`` with the absolute
+    path quoted. At the offset is a tar header, and the image's bytes follow it. They are refused
+    unless the header names the same file and size. So all that such a URL can read is what a tar
+    presents as an image of ILSVRC2012.
+    """
+
+    protocol = "imagenet2012"
+    root_marker = "/"
+    _URL = re.compile(rf"([^/]+)/(\d+)-(\d+)/({IMAGE_NAME.pattern})")
+
+    @staticmethod
+    def url(path: str, member: Member) -> str:
+        """Return the URL of a member of the archive at the absolute `path`."""
+        return f"{PREFIX}{_quoted(path)}/{member.header}-{member.size}/{member.name}"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in path]
+        return os.fspath(path).removeprefix(PREFIX)
+
+    @classmethod
+    def parse(cls, url: str) -> tuple[str, int, int, str]:
+        """Return the parts of a URL: path of the archive, offset, size, file name.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is no such URL.
+        ArchiveError
+            If the archive is behind a URL that may not be read because a dataset says so.
+        """
+        if not (match := cls._URL.fullmatch(url.removeprefix(PREFIX))):
+            raise FileNotFoundError(
+                errno.ENOENT, "not the URL of an image in an ILSVRC2012 archive", url
+            )
+        path, header, size, name = match.groups()
+        path = _unquoted(path)
+        if not storage_of(path).may_read(path):
+            problem = "is not read because a dataset says so. Load it from there yourself first."
+            raise ArchiveError(path, problem, advice="A URL in a dataset could lead anywhere.")
+        return path, int(header), int(size), name
+
+    @classmethod
+    def read_image(cls, url: str) -> bytes:
+        """Return an image's bytes.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive cannot be read, or is not the one that the URL was made from.
+        """
+        path, offset, size, name = cls.parse(url)
+        archive = open_archive(path)
+        fits = size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
+        if fits and size > LARGE_IMAGE:
+            fits = _is_header_of(archive.read(offset, BLOCK), name, size)
+        if fits:
+            block, data = archive.read_member(offset, size)
+            if _is_header_of(block, name, size):
+                return data
+        advice = (
+            "The archive was replaced, cut or damaged since the dataset was made: load it "
+            "again from its folder to index the archive that is there now."
+        )
+        raise ArchiveError(path, f"{name} ({size:,} bytes) is not here.", offset, advice)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Return an image's bytes, or some of them; see `read_image`."""
+        data = self.read_image(path)
+        return data[start:end] if start or end is not None else data
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        """Open an image; what else the parent's method prepares costs as much as the reading."""
+        return self._open(path) if mode == "rb" else super().open(path, mode, **kwargs)
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> MemberFile:
+        if mode != "rb":
+            raise ValueError(f"the archives are only ever read, not opened with mode {mode!r}")
+        return MemberFile(self.read_image(path))
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Return name, size and type of an image, from its URL alone."""
+        path = self._strip_protocol(path)
+        return {"name": path, "size": self.parse(path)[2], "type": "file"}
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """Return the file itself: there are no folders to list."""
+        return [self.info(path)] if detail else [self.info(path)["name"]]
+
+
+def _is_header_of(block: bytes, name: str, size: int) -> bool:
+    header = read_header(block)
+    if header is None or header.kind not in REGULAR:
+        return False
+    return (header.name, header.size) == (name, size)
+
+
+def url_of(archive: Archive, member: Member) -> str:
+    """Return the URL of an image, by which it can be read and proven.
+
+    Raises
+    ------
+    ArchiveError
+        If the header directly before the data does not hold name and size, so that it could not be
+        proven: that of a long name stands in an extension header.
+    """
+    if member.header != member.start:
+        header = read_header(archive.read(member.header, BLOCK))
+        kept = (member.name, member.kind, member.size)
+        if header is None or (header.name, header.kind, header.size) != kept:
+            problem = f"{member.name!r} has a name or size that only extension headers hold."
+            advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
+            raise ArchiveError(archive.path, problem, member.start, advice)
+    return Imagenet2012FileSystem.url(archive.path, member)
+
+
+# ------------------------------------------------------------------------- decoding
+
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+
+def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.Image.Image:
+    """Decode an image as the dataset does: three channels, upright if EXIF says what is up.
+
+    Whatever its metadata are, an image is decoded if Pillow can decode it.
+
+    Parameters
+    ----------
+    data : bytes
+        Of a JPEG or PNG.
+    name : str
+        For errors: what the image is called.
+    mode : str or None
+        Mode of Pillow; None leaves the image's own.
+
+    Raises
+    ------
+    OSError
+        If it cannot be decoded, and whatever else Pillow raises; the message names the image.
+    """
+    try:
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
+        image.load()
+        image = upright(image)
+        return image.convert(mode) if mode and image.mode != mode else image
+    except Exception as error:
+        raise naming(error, name) from error
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Turn an image as its EXIF orientation says; leave it as it is if that cannot be read."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+        if orientation not in TURNS:
+            return image
+    except Exception:  # broken metadata have many ways to fail, and pixels do not depend on them
+        return image
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:  # it writes the metadata anew, which odd ones do not survive
+        turned = image.transpose(TURNS[orientation])
+        for key in METADATA:  # else it could be turned twice
+            turned.info.pop(key, None)
+        return turned
+
+
+def naming(error: Exception, name: str) -> Exception:
+    """Return the same error with the image's name in its message, or an `OSError` that has it."""
+    if not name or name in str(error):
+        return error
+    message = f"{name}: {error}"
+    error.args = (message,)
+    # Some errors, such as `SyntaxError`, make their text of something else than their arguments.
+    return error if str(error) == message else OSError(f"{name}: {type(error).__name__}: {error}")
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class NamedImage(datasets.Image):
+    """`datasets.Image`, but metadata do not matter, and an error says which image it is about.
+
+    It is stored as `datasets.Image`, so a dataset that is read back elsewhere has that instead.
+    """
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PIL.Image.Image:
+        """Decode as `datasets.Image` does."""
+        if not self.decode or not isinstance(value, dict):
+            return super().decode_example(value, token_per_repo_id=token_per_repo_id)
+        path, data = value["path"], value["bytes"]
+        if data is None and path and path.startswith(PREFIX):
+            # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
+            data = Imagenet2012FileSystem.read_image(path)
+        if data is None:
+            return super().decode_example(value, token_per_repo_id=token_per_repo_id)
+        return decode_image(data, path or "", self.mode)
+
+    def __eq__(self, other: object) -> bool:
+        """Be equal to the `datasets.Image` that it is stored as."""
+        if not isinstance(other, datasets.Image):
+            return NotImplemented
+        return (self.mode, self.decode) == (other.mode, other.decode)
+
+    def __repr__(self) -> str:
+        """Look like the `datasets.Image` that it is stored as."""
+        return f"Image(mode={self.mode!r}, decode={self.decode!r})"
+
+
+fsspec.register_implementation("imagenet2012", Imagenet2012FileSystem, clobber=True)
