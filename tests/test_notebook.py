@@ -10,7 +10,7 @@ from conftest import ROOT
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("matplotlib")
-NOTEBOOK = ROOT / "notebooks" / "explore.ipynb"
+NOTEBOOK = ROOT / "examples" / "explore.ipynb"
 
 
 def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

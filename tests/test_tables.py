@@ -10,11 +10,11 @@ from conftest import ROOT
 
 import imagenet2012
 
-sys.path.insert(0, str(ROOT / "labels"))
+sys.path.insert(0, str(ROOT / "scripts"))
 
 import make_infos
 
-# Of the tables that labels/make_labels.py made from tensorflow-datasets 4.9.10 and timm 1.0.31.
+# Of the tables that scripts/make_labels.py made from tensorflow-datasets 4.9.10 and timm 1.0.31.
 HASHES = {
     "classes.tsv": "5a07574679dd01a3ca00f9037e913575b5b1df760123224f5101d210af8cfa3c",
     "validation.txt": "313fc3f23c864dde9183c9a368809065765dd1b657a6904fded44e3e46d34604",
@@ -50,11 +50,6 @@ def test_validation_has_fifty_of_each_class() -> None:
 
 def test_dataset_infos_are_what_the_builder_declares() -> None:
     assert (ROOT / "dataset_infos.json").read_text(encoding="utf-8") == make_infos.make()
-
-
-def test_the_card_says_what_the_builder_declares() -> None:
-    card = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert card == make_infos.make_card(card)
 
 
 def test_dataset_infos_are_read_by_datasets() -> None:

@@ -1,4 +1,4 @@
-"""Load the bundled archives, or those in a folder: ``python demo/demo.py [FOLDER]``.
+"""Load the bundled archives, or those in a folder: ``python examples/demo.py [FOLDER]``.
 
 Prints splits, features and a few examples, and draws ``contact_sheet.png`` of 32 images with their
 class names. The archives in FOLDER are read in place: nothing is copied.

@@ -1,4 +1,4 @@
-"""Make the bundled archives: ``python dummy/make_dummy.py``.
+"""Make the bundled archives: ``python scripts/make_dummy.py``.
 
 ``dummy/default/5.0.0/dummy_data.zip`` holds, under ``dummy_data/``, archives of the true structure
 with drawn images: training with all 1000 class tars and every odd kind of image that the original
@@ -10,12 +10,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 
 import fakes  # noqa: E402
 
-TARGET = HERE / "default" / "5.0.0" / "dummy_data.zip"
+TARGET = ROOT / "dummy" / "default" / "5.0.0" / "dummy_data.zip"
 
 
 def validation_members() -> list[tuple[str, bytes]]:
@@ -44,7 +44,7 @@ def main() -> None:
                 entry = zipfile.ZipInfo(f"dummy_data/{path.name}", (2012, 6, 1, 0, 0, 0))
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, path.read_bytes())
-    print(f"{TARGET.relative_to(HERE.parent)}: {TARGET.stat().st_size:,} bytes")
+    print(f"{TARGET.relative_to(ROOT)}: {TARGET.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

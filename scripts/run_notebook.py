@@ -1,11 +1,11 @@
-"""Run the notebook and store it with its outputs: ``python notebooks/run.py``."""
+"""Run the notebook and store it with its outputs: ``python scripts/run_notebook.py``."""
 
 from pathlib import Path
 
 import nbclient
 import nbformat
 
-path = Path(__file__).parent / "explore.ipynb"
+path = Path(__file__).parent.parent / "examples" / "explore.ipynb"
 notebook = nbformat.read(path, as_version=4)
 nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
 for cell in notebook.cells:

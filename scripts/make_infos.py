@@ -1,8 +1,8 @@
-"""Record what the builder declares: ``python labels/make_infos.py``.
+"""Record what the builder declares: ``python scripts/make_infos.py``.
 
-Writes ``dataset_infos.json`` and the ``dataset_info`` of the card's front matter in ``README.md``.
-They hold what is known without the archives: features, the numbers of examples, sizes and SHA-256
-of the archives. The test split is optional and of unknown size, so it is not in them.
+Writes ``dataset_infos.json``, which `datasets` reads beside the card. It holds what is known
+without the archives: features, the numbers of examples, sizes and SHA-256 of the archives. The test
+split is optional and of unknown size, so it is not in it.
 """
 
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import yaml
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -20,7 +19,6 @@ sys.path.insert(0, str(ROOT))
 import imagenet2012  # noqa: E402
 
 INFOS = ROOT / "dataset_infos.json"
-CARD = ROOT / "README.md"
 DECLARED = ("description", "citation", "homepage", "license", "features", "supervised_keys")
 
 
@@ -54,30 +52,6 @@ def make() -> str:
     return json.dumps(infos, indent=1, ensure_ascii=False) + "\n"
 
 
-def card_infos() -> list[dict[str, Any]]:
-    """Return the same for the card, as the Hub writes it."""
-    infos = json.loads(make())
-    features = datasets.Features.from_dict(infos["default"]["features"])._to_yaml_list()
-    return [
-        {
-            "config_name": name,
-            "features": features,  # one object, so that YAML has the 1000 names once
-            "splits": list(infos[name]["splits"].values()),
-            "download_size": infos[name]["download_size"],
-        }
-        for name in infos
-    ]
-
-
-def make_card(text: str) -> str:
-    """Return the card's text with its ``dataset_info``, the last of the front matter, made anew."""
-    _, front, body = text.split("---\n", 2)
-    kept = front.split("dataset_info:")[0]
-    infos = yaml.safe_dump({"dataset_info": card_infos()}, sort_keys=False, allow_unicode=True)
-    return f"---\n{kept}{infos}---\n{body}"
-
-
 if __name__ == "__main__":
     INFOS.write_text(make(), encoding="utf-8", newline="\n")
-    CARD.write_text(make_card(CARD.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
-    print(f"written: {INFOS.name}, {CARD.name}")
+    print(f"written: {INFOS.name}")

@@ -1,4 +1,4 @@
-"""The long run of damaged archives: ``python fuzz/fuzz_archives.py [COUNT] [FIRST_SEED]``.
+"""The long run of damaged archives: ``python scripts/fuzz_archives.py [COUNT] [FIRST_SEED]``.
 
 Damages COUNT small archives, one for each seed, in every way that `tests/hostile.py` knows (now and
 then several at once), reads each in one and in several regions, and compares with `tarfile`. Each
