@@ -104,13 +104,22 @@ class Command(click.Command):
                 )
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Say of warnings that they are, show progress on terminals only, and run the command."""
+        import datasets
 
-class WarningFormatter(logging.Formatter):
-    """Says of what the libraries log that it is a warning, or what else it is."""
+        logging.basicConfig(handlers=[WarningHandler()])
+        if not sys.stderr.isatty():
+            datasets.disable_progress_bars()
+        return super().invoke(ctx)
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a record."""
-        return folded(f"{record.levelname.capitalize()}: {super().format(record)}")
+
+class WarningHandler(logging.Handler):
+    """Says of what is logged that it is a warning, or what else it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        click.echo(folded(f"{record.levelname.capitalize()}: {record.getMessage()}"), err=True)
 
 
 class Group(click.Group):
@@ -185,12 +194,6 @@ def main() -> None:
       imagenet2012 prepare ~/imagenet --num-proc 8
       imagenet2012 prepare ~/imagenet --output ~/imagenet-256 --size 256
     """
-    import datasets
-
-    for handler in logging.getLogger("datasets").handlers:
-        handler.setFormatter(WarningFormatter())
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
 
 
 # ------------------------------------------------------------------------- check
