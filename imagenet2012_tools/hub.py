@@ -67,7 +67,7 @@ def get_repository(repo_id: str, public: bool) -> None:
 
 
 def upload(folder: Path, files: list[Path], repo_id: str) -> None:
-    """Upload files of a folder; started again, it goes on where it was.
+    """Upload files of a folder; started again, it sends only what has not arrived.
 
     Afterwards ``data/`` of the repository holds these files and nothing else: what an export with
     other shards left there would be read together with them.
@@ -77,26 +77,16 @@ def upload(folder: Path, files: list[Path], repo_id: str) -> None:
     HubError
         If it fails.
     """
-    api, repository = _api(), {"repo_id": repo_id, "repo_type": "dataset"}
-    names = [file.relative_to(folder).as_posix() for file in files]
-    sent: dict[str, Any] = {**repository, "folder_path": str(folder), "allow_patterns": names}
     with _hub_errors(f"The upload to {repo_id} ended"):
-        if hasattr(api, "upload_large_folder"):  # goes on where it was, but removes nothing
-            api.upload_large_folder(**sent)
-            _remove_others(api, repository, names)
-        else:  # since huggingface-hub 2 this does both
-            api.upload_folder(**sent, delete_patterns="data/*")
-
-
-def _remove_others(api: Any, repository: dict[str, str], names: list[str]) -> None:
-    from huggingface_hub import CommitOperationDelete
-
-    there = api.list_repo_files(**repository)
-    others = [name for name in there if name.startswith("data/") and name not in names]
-    if others:
-        operations = [CommitOperationDelete(name) for name in others]
-        message = "Remove what is not of this export"
-        api.create_commit(**repository, operations=operations, commit_message=message)
+        # Not `upload_large_folder` of huggingface-hub before 2: it removes nothing, and tries for
+        # ever what the Hub refuses.
+        _api().upload_folder(
+            repo_id=repo_id,
+            repo_type="dataset",
+            folder_path=str(folder),
+            allow_patterns=[file.relative_to(folder).as_posix() for file in files],
+            delete_patterns="data/*",
+        )
 
 
 def _api() -> Any:

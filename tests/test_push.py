@@ -67,14 +67,11 @@ def test_a_push_replaces_another_sharding(
 def test_a_push_of_one_commit_removes_what_is_old(
     server: hub_server.Hub, push: Push, tmp_path: Path
 ) -> None:
-    """As no reader should meet both shardings, where the Hub's client can."""
-    from huggingface_hub import HfApi
-
+    """As no reader should meet both shardings."""
     server.files["data/validation-00000-of-00009.parquet"] = b"old"
     assert push(tmp_path / "out").returncode == 0
-    if not hasattr(HfApi, "upload_large_folder"):
-        (commit,) = server.commits
-        assert commit["deletedFile"] == ["data/validation-00000-of-00009.parquet"]
+    (commit,) = server.commits
+    assert commit["deletedFile"] == ["data/validation-00000-of-00009.parquet"]
 
 
 def test_a_push_that_was_resumed_removes_what_is_old(
