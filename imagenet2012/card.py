@@ -1,6 +1,7 @@
 """The card of an exported repository, made from what its shards record."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -22,7 +23,7 @@ CARD = """\
 ```python
 from datasets import load_dataset
 
-ds = load_dataset("{name}")
+ds = load_dataset({name})
 ```
 
 | split | images | shards | |
@@ -45,9 +46,10 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 @dataclasses.dataclass
 class Written:
-    """A split that stands whole in a folder: its plan, features, shards and bytes."""
+    """A split that is whole in a folder: its plan, files, features and bytes."""
 
     plan: Plan
+    files: list[Path]
     features: datasets.Features
     num_bytes: int
     file_bytes: int
@@ -79,6 +81,7 @@ def find_written(folder: Path) -> list[Written]:
             written.append(
                 Written(
                     plan,
+                    files,
                     datasets.Features.from_arrow_schema(pq.read_schema(files[0])),
                     sum(group.total_byte_size for group in groups),
                     sum(file.stat().st_size for file in files),
@@ -87,10 +90,16 @@ def find_written(folder: Path) -> list[Written]:
     return written
 
 
-def write_card(output: Path, name: str) -> None:
+def write_card(output: Path, name: str) -> list[Path]:
     """Write README.md: what the Hub, its viewer and `datasets.load_dataset` read.
 
-    It is about all that stands in the folder, also of earlier runs; `name` is what to load it by.
+    It is about all splits that are whole in the folder, also of earlier runs; `name` is what to
+    load it by. A card that says the same already is left alone, as the disk may be read-only.
+
+    Returns
+    -------
+    list of Path
+        All files that belong to the repository.
     """
     written = find_written(output / "data")
     head = _front_matter(written)
@@ -100,14 +109,20 @@ def write_card(output: Path, name: str) -> None:
     )
     body = CARD.format(
         mark=MARK,
-        name=name,
+        name=json.dumps(name, ensure_ascii=False),
         rows=rows,
         page=DOWNLOAD_PAGE,
         citation=CITATION,
     )
-    unfinished = output / ".README.md"
-    unfinished.write_text(f"---\n{head}\n---\n{body}", encoding="utf-8")
-    os.replace(unfinished, output / "README.md")
+    text, card, unfinished = (
+        f"---\n{head}\n---\n{body}",
+        output / "README.md",
+        output / ".README.md",
+    )
+    if not card.exists() or card.read_text(encoding="utf-8") != text:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, card)
+    return [card, *(file for one in written for file in one.files)]
 
 
 def _front_matter(written: list[Written]) -> str:

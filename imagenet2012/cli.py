@@ -2,28 +2,23 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NoReturn
+from typing import TypeVar
 
 import click
-import datasets
-import numpy as np
-from datasets.utils.py_utils import convert_file_size_to_int
-from tqdm import tqdm
 
 import imagenet2012
-from imagenet2012 import card
-from imagenet2012 import check as checks
-from imagenet2012 import cluster
-from imagenet2012 import export as exports
 from imagenet2012 import hub
-from imagenet2012 import sheet
 from imagenet2012.archives import INSTRUCTIONS
 from imagenet2012.archives import absolute
 from imagenet2012.archives import archives_in
@@ -34,6 +29,13 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import VERSION
 
+if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not wait for it
+    import datasets
+    from tqdm import tqdm
+
+    from imagenet2012 import check as checks
+
+F = TypeVar("F", bound=Callable[..., Any])
 SPLITS = tuple(SOURCES)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # What the loader's errors advise, in the words of the command.
@@ -58,11 +60,22 @@ no_checks_option = click.option(
 )
 
 
+def seed_option(what: str) -> Callable[[F], F]:
+    """Return the option ``--seed``; NumPy takes no negative one."""
+    return click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help=what)
+
+
 class FilePath(click.Path):
-    """A path whose ``~`` is the home folder; in ``--output=~/a`` the shell leaves it."""
+    """A path of this machine; in ``--output=~/a`` the shell leaves the ``~``."""
 
     def convert(self, value: Any, *args: Any) -> Any:
         """Return a `Path`."""
+        if "://" in os.fspath(value):
+            self.fail(
+                f"{value} is a URL, and only files of this machine are written. Give a local path, "
+                "and copy what was written there (a folder of Parquet shards to the Hub: --push).",
+                *args,
+            )
         return Path(os.fsdecode(super().convert(value, *args))).expanduser()
 
 
@@ -73,6 +86,8 @@ class FileSize(click.ParamType):
 
     def convert(self, value: Any, *args: Any) -> int:
         """Return the number."""
+        from datasets.utils.py_utils import convert_file_size_to_int
+
         try:
             number = convert_file_size_to_int(value)
         except ValueError:
@@ -82,8 +97,44 @@ class FileSize(click.ParamType):
         return number
 
 
+class Command(click.Command):
+    """A command that takes no empty value, which is what an unset variable of a shell gives."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse empty values, then do as the parent's method."""
+        for before, value in zip([self.name, *args], args, strict=False):
+            option, equals, given = value.partition("=")
+            joined = option.startswith("--") and equals
+            if not (given if joined else value).strip():
+                named = option if joined else before
+                raise click.UsageError(
+                    f"The value after {named} is empty: is a variable unset that should hold it?",
+                    ctx,
+                )
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Say of warnings that they are, show progress on terminals only, and run the command."""
+        import datasets
+
+        logging.basicConfig(handlers=[WarningHandler()])
+        if not sys.stderr.isatty():
+            datasets.disable_progress_bars()
+        return super().invoke(ctx)
+
+
+class WarningHandler(logging.Handler):
+    """Says of what is logged that it is a warning, or what else it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        click.echo(folded(f"{record.levelname.capitalize()}: {record.getMessage()}"), err=True)
+
+
 class Group(click.Group):
     """Commands whose errors are a paragraph."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what may be wrong with archives, disks and options is no traceback."""
@@ -94,12 +145,13 @@ class Group(click.Group):
         except OSError as error:
             named = error.strerror and error.filename
             fail(f"{error.filename}: {error.strerror}." if named else str(error))
-        except (
-            ModuleNotFoundError,
-            ValueError,
-            hub.HubError,
-            datasets.exceptions.DatasetsError,
-        ) as error:
+        except (ModuleNotFoundError, ValueError, hub.HubError) as error:
+            fail(str(error))
+        except Exception as error:
+            from datasets.exceptions import DatasetsError
+
+            if not isinstance(error, DatasetsError):
+                raise
             fail(str(error))
 
 
@@ -131,8 +183,10 @@ def folded(text: str, indent: int = 0) -> str:
     return "\n".join(lines)
 
 
-def bar(total: int, unit: str, title: str) -> tqdm:
+def bar(total: int, unit: str, title: str) -> "tqdm":
     """Return a progress bar, which shows only on a terminal."""
+    from tqdm import tqdm
+
     scaled = unit == "B"
     return tqdm(total=total, unit=unit, unit_scale=scaled, desc=title, disable=None, leave=False)
 
@@ -149,8 +203,6 @@ def main() -> None:
       imagenet2012 prepare ~/imagenet --num-proc 8
       imagenet2012 prepare ~/imagenet --output ~/imagenet-256 --size 256
     """
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
 
 
 # ------------------------------------------------------------------------- check
@@ -175,6 +227,8 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
+    from imagenet2012 import check as checks
+
     archives, error = look_for_archives(folder)
     if error and not as_json:
         raise error
@@ -203,6 +257,8 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
 
 def look_for_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
     """Return the path of each split's archive, and if there is none, the error that says so."""
+    import datasets
+
     path = absolute(folder)
     try:
         if os.path.isfile(path):
@@ -212,7 +268,7 @@ def look_for_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
         return {}, error
 
 
-def print_reports(reports: list[checks.Report], missing: list[str], strict: bool) -> None:
+def print_reports(reports: "list[checks.Report]", missing: list[str], strict: bool) -> None:
     """Print a table for each archive, what is wrong with it, and the verdict."""
     for report in reports:
         click.echo(f"{click.style(report.split, bold=True)}  {report.path}")
@@ -241,7 +297,7 @@ def print_reports(reports: list[checks.Report], missing: list[str], strict: bool
         click.echo(click.style(", ".join(said) + ".", fg="red"))
 
 
-def figures(report: checks.Report) -> list[tuple[str, str, str, bool]]:
+def figures(report: "checks.Report") -> list[tuple[str, str, str, bool]]:
     """Return the lines of the table: name, found, official, and whether they agree."""
     size, images = report.official_size, report.official_images
     lines = [
@@ -271,8 +327,14 @@ def spread(fewest: int, most: int) -> str:
 @click.option("--split", type=click.Choice(SPLITS), help="Default: validation, if it is there.")
 @click.option("--classes", help="Names, wnids or labels, separated by commas.")
 @click.option("--count", default=32, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--seed", default=0, show_default=True, help="Of the random choice.")
-@click.option("-o", "--output", default="contact_sheet.png", show_default=True, type=FilePath())
+@seed_option("Of the random choice.")
+@click.option(
+    "-o",
+    "--output",
+    default="contact_sheet.png",
+    show_default=True,
+    type=FilePath(dir_okay=False),
+)
 @no_checks_option
 def show(
     folder: str,
@@ -290,10 +352,14 @@ def show(
       imagenet2012 show ~/imagenet
       imagenet2012 show ~/imagenet --split train --classes "tench,n01484850"
     """
+    import numpy as np
+
+    from imagenet2012 import sheet
+
     check_picture(output)
     archives = find_archives(absolute(folder))
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
-    dataset = load(folder, split, no_checks, None)
+    dataset = load(folder, split, no_checks)
     names = dataset.features["label"].names
     labels = np.array(dataset["label"][:])
     chosen = np.arange(len(labels))
@@ -334,17 +400,13 @@ def find_classes(text: str, names: list[str]) -> list[int]:
     return found
 
 
-def load(
-    folder: str, split: str, no_checks: bool, num_proc: int | None, in_memory: bool = False
-) -> datasets.Dataset:
+def load(folder: str, split: str, no_checks: bool) -> "datasets.Dataset":
     """Load a split in place."""
     return imagenet2012.load(
         folder,
         "in_place",
         split=split,
         verification_mode="no_checks" if no_checks else "basic_checks",
-        num_proc=num_proc,
-        keep_in_memory=in_memory,
     )
 
 
@@ -363,7 +425,25 @@ def load(
     help="Processes.",
 )
 @click.option("--in-place", is_flag=True, help="Index only: leave the images in the archives.")
-@click.option("--output", type=FilePath(), help="Write Parquet shards and a card to this folder.")
+@click.option(
+    "--label-names",
+    default="words",
+    show_default=True,
+    type=click.Choice(["words", "wnid"]),
+    help="Names of the classes.",
+)
+@click.option(
+    "--order",
+    show_default="archive",
+    type=click.Choice(["archive", "mixed"]),
+    help="Of the rows, without --output.",
+)
+@click.option("--cache-dir", type=FilePath(file_okay=False), help="Cache, if not the default one.")
+@click.option(
+    "--output",
+    type=FilePath(file_okay=False),
+    help="Write Parquet shards and a card to this folder.",
+)
 @click.option("--size", type=click.IntRange(16), help="Resize to this shortest side (pixels).")
 @click.option(
     "--quality",
@@ -378,7 +458,7 @@ def load(
     type=FileSize(),
     help="About, with --output.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the shuffle, with --output.")
+@seed_option("Of the shuffle, with --output.")
 @click.option(
     "--ray",
     is_flag=True,
@@ -402,78 +482,42 @@ def prepare(
       imagenet2012 prepare ~/imagenet --output ~/imagenet-parquet
       imagenet2012 prepare ~/imagenet --output ~/in256 --size 256 --push me/in256
     """
+    check_options(folder, output, push, public, options)
+    from imagenet2012 import prepare as preparing
+
+    options["quality"] = options["quality"] or 90
+    options["order"] = options["order"] or "archive"
+    options["cache_dir"] = options["cache_dir"] and str(options["cache_dir"])
+    if not output:
+        return preparing.prepare_cache(folder, options)
+    if push:  # before the hours of work
+        notice = (
+            "Warning: You answer for who may see these images: ImageNet's terms let nobody pass "
+            "them on."
+        )
+        click.echo(folded(notice), err=True)
+        hub.get_repository(push, public)
+    preparing.prepare_repository(folder, output, push, options)
+
+
+def check_options(
+    folder: str, output: Path | None, push: str | None, public: bool, options: dict[str, Any]
+) -> None:
+    """Raise `click.UsageError` if options do not go together."""
     if public and not push:
         raise click.UsageError("--public goes with --push: give it.")
     if options["quality"] and not options["size"]:
         raise click.UsageError("--quality goes with --size: other images keep their bytes.")
-    options["quality"] = options["quality"] or 90
     if not output:
         if push or options["size"] or options["ray"]:
             raise click.UsageError("--push, --size and --ray go with --output: give it.")
-        return prepare_cache(folder, options)
+        return
+    if options["order"]:
+        raise click.UsageError("--output shuffles the images by --seed: leave --order out.")
     if archives_in(absolute(output)):
         raise click.UsageError(f"{output} holds the archives: give --output another folder.")
     if options["in_place"]:
         raise click.UsageError("--output writes the images: --in-place does not go with it.")
-    if push:  # before the hours of work
-        notice = (
-            "You answer for who may see these images: ImageNet's terms let nobody pass them on."
-        )
-        click.echo(folded(notice), err=True)
-        hub.get_repository(push, public)
-    prepare_repository(folder, output, push or str(output), options)
-    click.echo(f'Load it with: datasets.load_dataset("{output}")')
-    if push:
-        hub.upload(output, push)
-        click.echo(f"Uploaded to the dataset repository {push}.")
-
-
-def prepare_cache(folder: str, options: dict[str, Any]) -> None:
-    """Prepare as a later `imagenet2012.load` or `load_dataset` of the same archives would."""
-    config = "in_place" if options["in_place"] else "default"
-    preparing = {
-        "num_proc": options["num_proc"],
-        "verification_mode": "no_checks" if options["no_checks"] else "basic_checks",
-    }
-    if options["splits"]:
-        for split in options["splits"]:
-            dataset = imagenet2012.load(folder, config, split=split, **preparing)
-            place = Path(dataset.cache_files[0]["filename"]).parent
-            click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
-        return
-    # All splits at once, in the one place where load_dataset looks for them.
-    builder = imagenet2012.Imagenet2012(config_name=config, data_dir=folder)
-    builder.download_and_prepare(**preparing)
-    for split, info in builder.info.splits.items():
-        click.echo(f"{split}: {info.num_examples:,} images in {builder.cache_dir}")
-
-
-def prepare_repository(folder: str, output: Path, name: str, options: dict[str, Any]) -> None:
-    """Write all shards, then the card."""
-    archives = find_archives(absolute(folder))
-    splits = tuple(dict.fromkeys(options["splits"] or archives))
-    card.check_card(output)
-    if options["ray"]:
-        cluster.connected()  # before the work
-    keep = {key: options[key] for key in ("seed", "size", "quality", "shard_size")}
-    planned = []
-    for split in splits:
-        # Ray is in this process now: what is forked beside it sometimes never ends.
-        num_proc = None if options["ray"] else options["num_proc"]
-        dataset = load(folder, split, options["no_checks"], num_proc, in_memory=options["ray"])
-        planned.append(
-            (dataset, exports.make_plan(dataset, split, archives[split], output / "data", **keep))
-        )
-    total = sum(plan.rows for _, plan in planned)
-    with bar(total, " images", "writing") as progress:
-        if options["ray"]:
-            cluster.export(planned, output / "data", progress.update)
-        else:
-            exports.export(planned, output / "data", options["num_proc"], progress.update)
-    for _, plan in planned:
-        shards = f"{plan.shards:,} shard{'s' * (plan.shards > 1)}"
-        click.echo(f"{plan.split}: {plan.rows:,} images in {shards}")
-    card.write_card(output, name)
 
 
 if __name__ == "__main__":

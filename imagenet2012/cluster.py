@@ -31,7 +31,7 @@ VERSIONS = {
 }
 
 
-def export(planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress: Progress) -> None:
+def export(planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress: Progress) -> int:
     """Write all shards of all splits to `folder`: the same bytes as `export.export` writes.
 
     Each shard is a task for one core (Ray Data is for rows that come back, and here none do). A
@@ -46,6 +46,11 @@ def export(planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress:
         On a file system that all nodes share, as the archives are.
     progress : callable
         Told of the images written or found.
+
+    Returns
+    -------
+    int
+        How many shards were written.
 
     Raises
     ------
@@ -67,17 +72,19 @@ def export(planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress:
         for shard in range(plan.shards):
             tasks[write.remote(shared, plan, shard, str(folder), VERSIONS)] = plan, shard
     try:
-        _follow(ray, tasks, folder, progress)
+        return _follow(ray, tasks, folder, progress)
     finally:
         for task in tasks:
             ray.cancel(task, force=True)
-        exports.remove_leftovers(folder)  # of nodes that were lost
+        exports.remove_leftovers(planned, folder)  # of nodes that were lost
 
 
 def write_shard(
     dataset: datasets.Dataset, plan: Plan, shard: int, folder: str, versions: dict[str, str]
-) -> None:
+) -> bool:
     """Write a shard on a node, if that is like the one whose `versions` these are.
+
+    Return False if it was finished.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def write_shard(
             f"The node {node} has {'; '.join(others)}, which may change the bytes: "
             "install the same versions on all nodes."
         )
-    exports.write_shard(dataset, plan, shard, folder)
+    return exports.write_shard(dataset, plan, shard, folder)
 
 
 def connected() -> Any:
@@ -134,26 +141,27 @@ def connected() -> Any:
     return ray
 
 
-def _follow(ray: Any, tasks: dict[Any, tuple[Plan, int]], folder: Path, progress: Progress) -> None:
+def _follow(ray: Any, tasks: dict[Any, tuple[Plan, int]], folder: Path, progress: Progress) -> int:
     """Wait for all tasks; raise what the first one that fails raises."""
-    waiting = list(tasks)
+    waiting, written = list(tasks), 0
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=1)
         for task in done:
             plan, shard = tasks.pop(task)
-            _get(ray, task, plan.name(shard))
+            written += _get(ray, task, plan.name(shard))
             if not (folder / plan.name(shard)).exists():
                 raise OSError(
                     f"{folder / plan.name(shard)} was written on another node and is not to be "
                     "seen here: --output must be on a file system that all nodes share."
                 )
             progress(len(plan.indices(shard)))
+    return written
 
 
-def _get(ray: Any, task: Any, name: str) -> None:
-    """Raise what a task has raised, as on one machine."""
+def _get(ray: Any, task: Any, name: str) -> bool:
+    """Return what a task returned, or raise what it has raised, as on one machine."""
     try:
-        ray.get(task)
+        return ray.get(task)
     except ray.exceptions.RayError as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         if not isinstance(cause, ray.exceptions.RayError):

@@ -1,5 +1,6 @@
-"""Write a dataset as a repository for the Hub: shuffled, evenly sized Parquet shards and a card."""
+"""Write a dataset as shuffled, evenly sized Parquet shards, from which a killed run goes on."""
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -7,6 +8,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import shutil
 import signal
 import threading
@@ -18,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
+from typing import BinaryIO
 
 import datasets
 import numpy as np
@@ -26,12 +29,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 from PIL import ImageOps
 
+from imagenet2012 import seal
 from imagenet2012.in_place import Imagenet2012FileSystem
 from imagenet2012.tar_reader import status_of
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200
 PLAN = b"imagenet2012"
+ENDING = 1 << 20  # bytes at the end of a shard, in which its footer fits
 Progress = Callable[[int], object]
 
 
@@ -44,7 +49,12 @@ class Plan:
     split : str
     rows : int
     archive : str
-        Name, bytes and time of change of the archive.
+        Name of the archive.
+    archive_bytes : int
+    archive_version : int or str
+        Time of its last change in nanoseconds, or what a store tells instead, if it does.
+    label_names : str
+        As in `imagenet2012.Imagenet2012Config`.
     seed : int
         Of the shuffle.
     size, quality : int or None
@@ -58,6 +68,9 @@ class Plan:
     split: str
     rows: int
     archive: str
+    archive_bytes: int
+    archive_version: int | str
+    label_names: str
     seed: int
     size: int | None
     quality: int | None
@@ -96,12 +109,16 @@ def make_plan(
     path: str,
     folder: Path,
     *,
+    label_names: str = "words",
     seed: int = 0,
     size: int | None = None,
     quality: int = 90,
     shard_size: int = 500_000_000,
+    progress: Progress = lambda _: None,
 ) -> Plan:
     """Plan the shards of a split from the archive at `path`, or go on with those in `folder`.
+
+    `progress` is told of the images that are looked at for an estimate, up to `SAMPLE`.
 
     Raises
     ------
@@ -113,7 +130,10 @@ def make_plan(
     plan = Plan(
         split=split,
         rows=len(dataset),
-        archive=f"{os.path.basename(path)} {status.size} {status.version}",
+        archive=os.path.basename(path),
+        archive_bytes=status.size,
+        archive_version=status.version,
+        label_names=label_names,
         seed=seed,
         size=size,
         quality=quality if size else None,
@@ -123,7 +143,7 @@ def make_plan(
     found = {file: read_record(file) for file in sorted(folder.glob(f"{split}-*.parquet"))}
     # The number is an estimate, which another version of Pillow may make otherwise.
     shards = next((record.get("shards", 0) for record in found.values() if record), 0)
-    shards = shards or round(estimate(dataset, plan, status.size) / shard_size)
+    shards = shards or round(estimate(dataset, plan, progress) / shard_size)
     plan = dataclasses.replace(plan, shards=max(1, min(plan.rows, shards)))
     for file, record in found.items():
         _check_same(file, record, plan)
@@ -131,11 +151,32 @@ def make_plan(
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return what a shard says of where it comes from ({} if nothing); None if it is broken."""
-    try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(PLAN, b"{}"))
-    except (OSError, ValueError):
-        return None
+    """Return what a shard says of where it comes from.
+
+    Returns
+    -------
+    dict or None
+        Empty if the file is no shard of this command, None if it is broken.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+    # What is broken makes pyarrow raise all kinds of exceptions.
+    with path.open("rb") as file, contextlib.suppress(Exception):
+        metadata = pq.read_schema(path).metadata or {}
+        if seal.has_whole_footer(file):
+            return json.loads(metadata[PLAN])
+        if PLAN not in metadata and not _was_sealed(file):
+            return {}
+    return None
+
+
+def _was_sealed(file: BinaryIO) -> bool:
+    """Tell whether there is a seal anywhere in the end of a file."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING))
+    return seal.MARK in file.read()
 
 
 def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
@@ -154,41 +195,60 @@ def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
         )
 
 
-def estimate(dataset: datasets.Dataset, plan: Plan, archive_bytes: int) -> int:
+def estimate(dataset: datasets.Dataset, plan: Plan, progress: Progress = lambda _: None) -> int:
     """Return about how many bytes all images will have: of resized ones, from a sample."""
     if not plan.size:
-        return archive_bytes
+        return plan.archive_bytes
     files = Imagenet2012FileSystem()
     picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
-    rows = dataset.select(picked).cast_column("image", datasets.Image(decode=False))
-    total = sum(
-        len(
-            resized(files.cat_file(row["image"]["path"]), row["file_name"], plan.size, plan.quality)
-        )
-        for row in rows
-    )
+    total = 0
+    for row in dataset.select(picked).cast_column("image", datasets.Image(decode=False)):
+        data = files.cat_file(row["image"]["path"])
+        total += len(resized(data, row["file_name"], plan.size, plan.quality))
+        progress(1)
     return total * plan.rows // len(picked)
 
 
 # ------------------------------------------------------------------------- a shard
 
 
-def is_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
-    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            footer = file.metadata.metadata or {}  # has the schema's own metadata a second time
-            meant = {key: footer.get(key) for key in schema.metadata}
-            if file.schema_arrow != schema or not (
-                schema.metadata == file.schema_arrow.metadata == meant
-            ):
-                return False
-            found: list[str] = []
-            for group in range(file.num_row_groups):  # all of it, as that verifies the checksums
-                found += file.read_row_group(group)["file_name"].to_pylist()
-            return found == names
-    except (OSError, pa.ArrowInvalid):
+def is_finished(
+    path: Path,
+    schema: pa.Schema,
+    names: list[str],
+    progress: Callable[[float], object] = lambda _: None,
+) -> bool:
+    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged.
+
+    `progress` is told of the part that has been read, from 0 to 1.
+    """
+    if not path.exists():
         return False
+    with path.open("rb") as file:
+        if not seal.is_whole(file, progress):
+            return False
+    try:
+        with pq.ParquetFile(path) as shard:
+            if not shard.schema_arrow.equals(schema, check_metadata=True):
+                return False
+            return shard.read(["file_name"])["file_name"].to_pylist() == names
+    except Exception:  # pyarrow raises all kinds; what cannot be read is not finished
+        return False
+
+
+def _check_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
+    """Do as `is_finished`, telling of the progress in images."""
+    told = 0
+
+    def progress(part: float) -> None:
+        nonlocal told
+        now = int(part * len(names))
+        _advance(now - told)
+        told = now
+
+    finished = is_finished(path, schema, names, progress)
+    _advance(len(names) * finished - told)
+    return finished
 
 
 def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
@@ -217,36 +277,39 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
     return buffer.getvalue()
 
 
-def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) -> None:
-    """Write a shard unless it is finished, under another name until it is whole."""
+def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) -> bool:
+    """Write a shard, under another name until it is whole; return False if it was finished."""
     path = Path(folder) / plan.name(shard)
     rows = dataset.select(plan.indices(shard))
     features = datasets.Features({**dataset.features, "image": datasets.Image(mode="RGB")})
     schema = features.arrow_schema
     schema = schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
-    if is_finished(path, schema, rows["file_name"][:]):
-        return _advance(len(rows))
+    if _check_finished(path, schema, rows["file_name"][:]):
+        return False
     # Not named by host and process, which containers may have in common.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(unfinished, "wb") as file:
-            with pq.ParquetWriter(
-                file,
-                schema,
-                compression="none",  # of JPEGs it takes time and saves nothing
-                use_dictionary=["label"],
-                write_statistics=["label"],  # nobody asks for the smallest image
-                write_page_checksum=True,
-                write_page_index=True,
-            ) as writer:
-                for table in _tables(rows, plan, schema):
-                    writer.write_table(table)
-                    _advance(len(table))
-            file.flush()
-            os.fsync(file.fileno())
+        with seal.SealedFile(unfinished) as file:
+            _write_rows(file, rows, plan, schema)
+            file.seal()
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+    return True
+
+
+def _write_rows(file: Any, rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> None:
+    with pq.ParquetWriter(
+        file,
+        schema,
+        compression="none",  # of JPEGs it takes time and saves nothing
+        use_dictionary=["label"],
+        write_statistics=["label"],  # nobody asks for the smallest image
+        write_page_checksum=True,
+        write_page_index=True,
+    ) as writer:
+        for table in _tables(rows, plan, schema):
+            writer.write_table(table)
 
 
 def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -260,6 +323,7 @@ def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[p
             if plan.size:
                 data = resized(data, name, plan.size, plan.quality)
             images.append({"bytes": data, "path": name})
+            _advance(1)
         yield pa.Table.from_pydict({**batch, "image": images}, schema=schema)
 
 
@@ -269,14 +333,18 @@ def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[p
 def prepare_folder(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
     """Make the folder of the shards ready, or raise `OSError` if its disk is too small."""
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    _check_space(planned, folder)
+    remove_leftovers(planned, folder)
+    _check_space([plan for _, plan in planned], folder)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a run that was killed had not finished."""
-    for leftover in folder.glob(".*.parquet.*"):
-        leftover.unlink(missing_ok=True)
+def remove_leftovers(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
+    """Remove what a run of these plans that was killed had not finished; nothing else."""
+    names = {plan.name(shard) for _, plan in planned for shard in range(plan.shards)}
+    for path in folder.glob(".*.parquet.*"):
+        parts = re.fullmatch(r"\.(.*\.parquet)\.[0-9a-f]{32}", path.name)
+        if parts and parts[1] in names:
+            with contextlib.suppress(OSError):  # of a read-only disk
+                path.unlink()
 
 
 _context = multiprocessing.get_context("spawn")
@@ -306,7 +374,7 @@ def _advance(rows: int) -> None:
 
 def export(
     planned: list[tuple[datasets.Dataset, Plan]], folder: Path, num_proc: int, progress: Progress
-) -> None:
+) -> int:
     """Write all shards of all splits to `folder`; those which are finished are kept.
 
     Parameters
@@ -318,24 +386,46 @@ def export(
         Processes that write, a shard at a time each.
     progress : callable
         Told of the images written or found.
+
+    Returns
+    -------
+    int
+        How many shards were written.
     """
     prepare_folder(planned, folder)
     done, stop = _context.Value("q", 0), _context.Event()
     num_proc = min(num_proc, sum(plan.shards for _, plan in planned))
     with ProcessPoolExecutor(num_proc, _context, _start_worker, (done, stop)) as pool:
-        futures = [
-            pool.submit(write_shard, dataset, plan, shard, str(folder))
-            for dataset, plan in planned
-            for shard in range(plan.shards)
-        ]
         try:
-            _follow(futures, done, progress)
+            with _deaf_children():
+                futures = [
+                    pool.submit(write_shard, dataset, plan, shard, str(folder))
+                    for dataset, plan in planned
+                    for shard in range(plan.shards)
+                ]
+            return _follow(futures, done, progress)
         finally:
-            stop.set()  # does nothing if all is done; else ends the others at their next row group
+            stop.set()  # does nothing if all is done; else ends the others at their next image
             pool.shutdown(cancel_futures=True)
 
 
-def _follow(futures: "list[Future[None]]", done: Any, progress: Progress) -> None:
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Start processes that are never interrupted: while they import, they could only die of it.
+
+    What is blocked stays so in a process that is started, while here it is delivered afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow(futures: "list[Future[bool]]", done: Any, progress: Progress) -> int:
     """Wait for all, telling of the progress; raise what the first one that fails raises."""
     waiting, told = set(futures), 0
     while waiting:
@@ -345,15 +435,15 @@ def _follow(futures: "list[Future[None]]", done: Any, progress: Progress) -> Non
         told = now
         for future in finished:
             future.result()
+    return sum(future.result() for future in futures)
 
 
-def _check_space(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
-    """Raise `OSError` if the disk is too small for what is yet to be written."""
+def _check_space(plans: list[Plan], folder: Path) -> None:
+    """Raise `OSError` if the disk is too small for the shards that do not exist yet."""
     needed = 0
-    for dataset, plan in planned:
-        archive_bytes = int(plan.archive.split()[-2])
-        present = sum(file.stat().st_size for file in folder.glob(f"{plan.split}-*.parquet"))
-        needed += max(0, estimate(dataset, plan, archive_bytes) - present)
+    for plan in plans:
+        missing = sum(not (folder / plan.name(shard)).exists() for shard in range(plan.shards))
+        needed += min(plan.archive_bytes, plan.shards * plan.shard_size) * missing // plan.shards
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(

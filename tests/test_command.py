@@ -28,7 +28,6 @@ from rows import wanted
 
 import imagenet2012
 from imagenet2012 import export
-from imagenet2012 import hub
 from imagenet2012 import sheet
 from imagenet2012.cli import find_classes
 from imagenet2012.cli import main
@@ -494,45 +493,6 @@ def test_push_fails_before_the_work(run: Run, archives: Archives, tmp_path: Path
     assert result.exit_code == 1
     assert "You answer for who may see these images" in result.output
     assert "The repository me/imagenet cannot be had: " in result.output
-    assert not (tmp_path / "out").exists()
-
-
-class FakeHub:
-    """What the command asks of the Hub."""
-
-    def __init__(self, private: bool) -> None:
-        self.private, self.asked = private, list[dict[str, Any]]()
-
-    def create_repo(self, repo_id: str, **options: Any) -> None:
-        self.asked.append(options)
-
-    def repo_info(self, repo_id: str, **options: Any) -> Any:
-        return SimpleNamespace(private=self.private)
-
-    def upload_folder(self, **options: Any) -> None:
-        self.asked.append(options)
-
-
-def test_push(
-    run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeHub(private=True)
-    monkeypatch.setattr(hub, "_api", lambda: fake)
-    exported(run, archives, tmp_path / "out", "--split", "test", "--push", "me/imagenet")
-    made, sent = fake.asked
-    assert made["private"] and made["repo_type"] == sent["repo_type"] == "dataset"
-    assert (sent["repo_id"], sent["folder_path"]) == ("me/imagenet", str(tmp_path / "out"))
-    assert 'load_dataset("me/imagenet")' in (tmp_path / "out" / "README.md").read_text()
-
-
-def test_push_never_adds_to_a_public_repository(
-    run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeHub(private=False)
-    monkeypatch.setattr(hub, "_api", lambda: fake)
-    options = ("--no-checks", "--output", tmp_path / "out", "--push", "me/imagenet")
-    result = run("prepare", archives.folder, *options)
-    assert result.exit_code == 1 and "is there and public" in result.output
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,106 @@
+"""Prepare archives: the cache of `datasets`, or a folder that is a repository for the Hub."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import datasets
+
+import imagenet2012
+from imagenet2012 import card
+from imagenet2012 import cluster
+from imagenet2012 import export as exports
+from imagenet2012 import hub
+from imagenet2012.archives import absolute
+from imagenet2012.archives import find_archives
+from imagenet2012.cli import bar
+from imagenet2012.lock import locked
+
+
+def prepare_cache(folder: str, options: dict[str, Any]) -> None:
+    """Prepare as a later `imagenet2012.load` or `load_dataset` of the same archives would."""
+    config = "in_place" if options["in_place"] else "default"
+    choices = {key: options[key] for key in ("label_names", "order", "cache_dir")}
+    preparing = {
+        "num_proc": options["num_proc"],
+        "verification_mode": "no_checks" if options["no_checks"] else "basic_checks",
+    }
+    if options["splits"]:
+        for split in options["splits"]:
+            dataset = imagenet2012.load(folder, config, split=split, **preparing, **choices)
+            place = Path(dataset.cache_files[0]["filename"]).parent
+            click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
+        return
+    # All splits at once, in the one place where load_dataset looks for them.
+    builder = imagenet2012.Imagenet2012(config_name=config, data_dir=folder, **choices)
+    builder.download_and_prepare(**preparing)
+    for split, info in builder.info.splits.items():
+        click.echo(f"{split}: {info.num_examples:,} images in {builder.cache_dir}")
+
+
+def prepare_repository(
+    folder: str, output: Path, push: str | None, options: dict[str, Any]
+) -> None:
+    """Write all shards, then the card, and upload them to the repository `push`."""
+    archives = find_archives(absolute(folder))
+    card.check_card(output)
+    if options["ray"]:
+        cluster.connected()  # before the work
+    loaded = {
+        split: load_in_place(folder, split, options)
+        for split in dict.fromkeys(options["splits"] or archives)
+    }
+    name = os.path.abspath(output)  # a relative path could be a name for `load_dataset`
+    with locked(output):
+        write_shards(archives, loaded, output / "data", options)
+        files = card.write_card(output, push or name)
+        if push:
+            hub.upload(output, files, push)
+    click.echo(f'Load it with: datasets.load_dataset("{name}")')
+    if push:
+        click.echo(f"Uploaded to the dataset repository {push}.")
+
+
+def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.Dataset:
+    """Return a split whose images stay in their archive."""
+    return imagenet2012.load(
+        folder,
+        "in_place",
+        split=split,
+        label_names=options["label_names"],
+        cache_dir=options["cache_dir"],
+        verification_mode="no_checks" if options["no_checks"] else "basic_checks",
+        # Ray is in this process now: what is forked beside it sometimes never ends.
+        num_proc=None if options["ray"] else options["num_proc"],
+        keep_in_memory=options["ray"],
+    )
+
+
+def write_shards(
+    archives: dict[str, str],
+    loaded: dict[str, datasets.Dataset],
+    data: Path,
+    options: dict[str, Any],
+) -> None:
+    """Write the shards of all splits and say how many there are."""
+    keep = {key: options[key] for key in ("label_names", "seed", "size", "quality", "shard_size")}
+    planned = []
+    for split, dataset in loaded.items():
+        sample = min(exports.SAMPLE, len(dataset)) if options["size"] else 0
+        with bar(sample, " images", f"{split}, estimate of the size") as progress:
+            plan = exports.make_plan(
+                dataset, split, archives[split], data, **keep, progress=progress.update
+            )
+        planned.append((dataset, plan))
+    total = sum(plan.rows for _, plan in planned)
+    with bar(total, " images", "writing") as progress:
+        if options["ray"]:
+            written = cluster.export(planned, data, progress.update)
+        else:
+            written = exports.export(planned, data, options["num_proc"], progress.update)
+    for _, plan in planned:
+        shards = f"{plan.shards:,} shard{'s' * (plan.shards > 1)}"
+        click.echo(f"{plan.split}: {plan.rows:,} images in {shards}")
+    if not written:
+        click.echo("All of it was there, whole: no shard was written.")

@@ -1,0 +1,128 @@
+"""A server that speaks the few calls of the Hugging Face Hub that an upload needs.
+
+It runs in a thread. Files are kept in memory as the commits leave
+them. All are taken as regular files, in the commit itself, as the protocols for large ones are of
+no interest here.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from http.server import ThreadingHTTPServer
+from typing import Any
+
+
+class Hub:
+    """What the server has and has been told.
+
+    Attributes
+    ----------
+    url : str
+    private : bool
+        Of the one repository.
+    files : dict of str to bytes
+    commits : list of dict
+        For each, the names that were added (`file`) and removed (`deletedFile`).
+    refusal : tuple of (int, str) or None
+        Status and words with which commits are refused.
+    """
+
+    def __init__(self) -> None:
+        self.url, self.private = "", True
+        self.files = {".gitattributes": b""}
+        self.commits: list[dict[str, list[str]]] = []
+        self.refusal: tuple[int, str] | None = None
+
+    def commit(self, lines: list[dict[str, Any]]) -> None:
+        done: dict[str, list[str]] = {"file": [], "deletedFile": []}
+        for line in lines:
+            if line["key"] == "header":
+                continue
+            path = line["value"]["path"]
+            done[line["key"]].append(path)
+            if line["key"] == "file":
+                self.files[path] = base64.b64decode(line["value"]["content"])
+            else:
+                del self.files[path]
+        self.commits.append(done)
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """Return status and content for a request."""
+        if path == "/api/repos/create":
+            return 200, {"url": f"{self.url}/datasets/me/imagenet", "name": "me/imagenet"}
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if path == "/api/whoami-v2":
+            return 200, {"type": "user", "name": "me", "orgs": []}
+        if "/preupload/" in path:
+            sent = json.loads(body)["files"]
+            return 200, {"files": [self.preupload(one["path"]) for one in sent]}
+        if "/commit/" in path:
+            if self.refusal:
+                return self.refusal
+            self.commit([json.loads(line) for line in body.splitlines()])
+            commit = {"commitUrl": f"{self.url}/datasets/me/imagenet/commit/c", "commitOid": "c"}
+            return 200, commit
+        if "/tree/" in path:
+            return 200, [
+                {"type": "file", "path": name, "size": len(data), "oid": oid(data)}
+                for name, data in self.files.items()
+            ]
+        if re.fullmatch(r"/api/datasets/me/imagenet(/revision/main)?", path):
+            return 200, {"id": "me/imagenet", "sha": "c" * 40, "private": self.private}
+        return 404, f"{method} {path} is not spoken here"
+
+    def preupload(self, path: str) -> dict[str, Any]:
+        found = {"path": path, "uploadMode": "regular", "shouldIgnore": False}
+        return {**found, "oid": oid(self.files[path])} if path in self.files else found
+
+
+def oid(data: bytes) -> str:
+    """Return what git calls a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@contextmanager
+def running() -> Iterator[Hub]:
+    """Run a server on this machine."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                body = b"".join(self.chunks())
+            else:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, content = hub.answer(self.command, self.path.partition("?")[0], body)
+            data = json.dumps({"error": content} if status >= 400 else content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            if status >= 400:
+                self.send_header("X-Error-Message", content)
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_HEAD = handle_any
+
+        def chunks(self) -> Iterator[bytes]:
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield hub
+        server.shutdown()
