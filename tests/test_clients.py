@@ -3,8 +3,8 @@
 A test is skipped where its program is not installed. `.ci/run` makes an environment that has all.
 """
 
-import io
 import os
+import pickle
 import re
 import shlex
 import subprocess
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import datasets
 import fakes
@@ -182,13 +183,11 @@ else:
 
 @needs("transformers", "accelerate", "torchvision")
 def test_trainer(tmp_path: Path, data: Path) -> None:
-    checks = f"""
+    checks = """
 import math
 assert trainer.state.global_step == 3 and len(names) == 1000
 assert math.isfinite(scores["eval_loss"])
-kept = data["train"].with_transform(transform)
 trainer.args.remove_unused_columns = True
-trainer.train_dataset = kept
 try:
     next(iter(trainer.get_train_dataloader()))
 except Exception:
@@ -321,3 +320,116 @@ for row in train:
     Image.open(io.BytesIO(sample["jpg"])).load()
 """
     run(tmp_path, data, block("Programs that want bytes"), checks)
+
+
+# ------------------------------------------------------------------------- from elsewhere
+
+
+@needs("torchvision")
+def test_torch_loop(tmp_path: Path, data: Path) -> None:
+    code = block("torch and torchvision").replace("224", "64")  # for time
+    run(
+        tmp_path,
+        data,
+        code,
+        "assert torch.isfinite(loss) and batch['image'].shape[1:] == (3, 64, 64)",
+    )
+
+
+def results(tmp_path: Path) -> dict[str, Any]:
+    """Return what a script has put into `found`, by `KEEP`."""
+    return pickle.loads((tmp_path / "found").read_bytes())
+
+
+KEEP = "import pickle\npickle.dump(found, open('found', 'wb'))"
+
+
+@needs("torchvision")
+def test_from_torchvision(tmp_path: Path, data: Path) -> None:
+    """The same classes and, of each image, the same label and tensor."""
+    run(tmp_path, data, EXTRACT, "")
+    checks = f"""
+import os
+named = [(os.path.basename(path), validation[i]) for i, (path, _) in enumerate(validation.imgs)]
+found = {{name: (wnids[label], image.numpy()) for name, (image, label) in named}}
+found = {{"rows": found, "classes": classes, "first": len(image)}}
+{KEEP}
+"""
+    run(tmp_path, data, block("From torchvision"), checks)
+    before = results(tmp_path)
+    checks = f"""
+names = validation.with_format(None)["file_name"]
+rows = list(validation)
+found = {{name: (wnids[r["label"]], r["image"].numpy()) for name, r in zip(names, rows)}}
+assert wnids.index("n03126707") == class_to_idx["crane2"] and class_to_idx["crane"] == 134
+found = {{"rows": found, "classes": dict(zip(wnids, classes)), "first": len(image)}}
+{KEEP}
+"""
+    run(tmp_path, data, block("From torchvision", 1), checks)
+    after = results(tmp_path)
+    assert len(before["rows"]) == len(after["rows"]) == VALIDATION
+    assert before["first"] == after["first"] == 3
+    for name, (wnid, image) in before["rows"].items():
+        assert after["rows"][name][0] == wnid
+        assert np.array_equal(after["rows"][name][1], image), name
+    assert set(before["classes"]) <= set(after["classes"].values())
+
+
+# What torchvision makes of the archives and the development kit.
+EXTRACT = f"""
+import os
+import imagenet2012
+import torch
+
+names = [line.rstrip().split("\\t") for line in open("{ROOT}/labels/classes.tsv")]
+classes = {{wnid: tuple(words.split(", ")) for wnid, words, *_ in names}}
+rows = imagenet2012.load("/data/imagenet", "in_place", split="validation")
+import datasets
+for row in rows.cast_column("image", datasets.Image(decode=False)):
+    folder = "/data/extracted/val/" + imagenet2012.WNIDS[row["label"]]
+    os.makedirs(folder, exist_ok=True)
+    jpeg = imagenet2012.Imagenet2012FileSystem().cat_file(row["image"]["path"])
+    open(os.path.join(folder, row["file_name"]), "wb").write(jpeg)
+torch.save((classes, []), "/data/extracted/meta.bin")
+"""
+
+
+def test_from_the_hub(tmp_path: Path, data: Path) -> None:
+    """The same images; the Hub's repository is a folder of its form here."""
+    like_the_hub = datasets.load_dataset(str(data / "imagenet-parquet"), split="validation")
+    like_the_hub = like_the_hub.remove_columns("file_name")
+    like_the_hub = like_the_hub.cast_column("image", datasets.Image()).sort("label")
+    (data / "hub").mkdir(exist_ok=True)
+    like_the_hub.to_parquet(str(data / "hub" / "validation.parquet"))
+    checks = f"found = sorted(image.tobytes() for image in images)\n{KEEP}"
+    code = block("From the Hub")
+    assert "ILSVRC/imagenet-1k" in code
+    run(tmp_path, data, code.replace("ILSVRC/imagenet-1k", "/data/hub"), checks)
+    before = results(tmp_path)
+    run(tmp_path, data, block("From the Hub", 1), checks)
+    assert results(tmp_path) == before and len(before) == VALIDATION
+
+
+@needs("tensorflow_datasets", "tensorflow")
+def test_from_tfds(tmp_path: Path, data: Path) -> None:
+    """The same labels and pixels: TFDS decodes as the block after it."""
+    manual = data / "tfds" / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    for archive in (data / "imagenet").glob("*.tar"):
+        (manual / archive.name).symlink_to(archive)
+    checks = f"found = sorted((i.numpy().tobytes(), int(label)) for i, label in validation)\n{KEEP}"
+    run(tmp_path, data, block("From TensorFlow Datasets"), checks)
+    before = results(tmp_path)
+    run(tmp_path, data, block("From TensorFlow Datasets", 1), checks)
+    assert results(tmp_path) == before and len(before) == VALIDATION
+
+
+def test_pixels_as_stored(tmp_path: Path, data: Path) -> None:
+    checks = f"""
+turned = imagenet2012.load("/data/imagenet", "in_place", split="train")
+sizes = [(a["file_name"], a["image"].size, b["image"].size) for a, b in zip(turned, train)]
+differing = [row for row in sizes if row[1] != row[2]]
+assert len(sizes) == {TRAIN}
+assert differing == [("n01440764_10026.JPEG", (96, 72), (72, 96))], differing
+"""
+    run(tmp_path, data, block("Pixels as they are stored"), checks)
