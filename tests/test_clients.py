@@ -154,6 +154,13 @@ assert len(set(targets.tolist())) > {CLASSES} // 2, "not mixed"
 
 
 @needs("timm")
+def test_timm_streams_parquet(tmp_path: Path, data: Path) -> None:
+    code = block("timm").replace("imagenet-index", "imagenet-parquet")
+    code = code.replace("num_workers=2", "num_workers=1")  # so few images are one shard
+    run(tmp_path, data, code, "assert images.shape == (64, 3, 224, 224)")
+
+
+@needs("timm")
 def test_timm_reads_parquet_at_random(tmp_path: Path, data: Path) -> None:
     checks = f"""
 import imagenet2012
