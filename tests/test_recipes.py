@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import datasets
+import fakes
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -20,11 +21,20 @@ from conftest import ROOT
 from test_card import home  # noqa: F401
 from test_card import pass_as_originals
 
+<<<<<<< HEAD
 from imagenet2012 import hub
 from imagenet2012.cli import main
+=======
+import imagenet2012
+from imagenet2012 import hub
+from imagenet2012.cli import main
+>>>>>>> w-clients
 
 TEXT = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)
+ABOUT_BROKEN = re.findall(
+    r"```python\n(.*?)```", re.search(r"## Leave out broken.*?\n## ", TEXT, re.DOTALL)[0], re.DOTALL
+)
 LOAD = 'import imagenet2012\ntrain = imagenet2012.load("~/imagenet", "in_place", split="train")\n'
 LOAD += 'stream = imagenet2012.load("~/imagenet", split="train", streaming=True)\n'
 
@@ -119,6 +129,76 @@ def test_threads(ran: dict[str, Any]) -> None:
     assert ran["widths"] == [row["image"].width for row in ran["validation"]]
 
 
+BROKEN = {
+    "n01440764_1.JPEG": fakes.jpeg(1)[:600],  # cut off
+    "n01440764_2.JPEG": b"no image at all",
+    "n01440764_3.JPEG": fakes.png(1).replace(b"IDAT", b"iDAT"),
+    "n01440764_4.JPEG": b"",
+}
+
+
+SOUND = {f"n01440764_{number}.JPEG": fakes.jpeg(number) for number in range(5, 105)}
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A folder with an archive in which some images are broken."""
+    members = sorted({**SOUND, **BROKEN}.items())
+    archive = tmp_path / "archives" / "ILSVRC2012_img_train.tar"
+    archive.parent.mkdir()
+    archive.write_bytes(fakes.train_tar({"n01440764": members}))
+    return archive.parent
+
+
+def without_broken(folder: Path, config: str, cache: dict[str, Any]) -> dict[str, Any]:
+    """Run the first block about broken images, and return what it leaves behind."""
+    train = imagenet2012.load(folder, config, split="train", **cache)
+    stream = imagenet2012.load(folder, split="train", streaming=True, **cache)
+    for rows in (train, stream):
+        with pytest.raises(Exception, match=r"n01440764_\d\.JPEG"):
+            list(rows)
+    found = {"imagenet2012": imagenet2012, "datasets": datasets, "train": train, "stream": stream}
+    exec(ABOUT_BROKEN[0], found)
+    return found
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_broken_images_are_left_out(
+    damaged: Path, config: str, cache: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = without_broken(damaged, config, cache)
+    assert sorted(row["file_name"] for row in found["sound"]) == sorted(SOUND)
+    assert found["labels"] == [0] * len(SOUND)
+    printed = capsys.readouterr().out
+    assert all(f"{name}: " in printed for name in BROKEN), printed
+    whole = found["train"].cast_column("image", found["undecoded"])
+    whole = whole.with_transform(found["without_broken"])
+    names = [name for batch in whole.iter(16) for name in batch["file_name"]]
+    assert sorted(names) == sorted(SOUND)
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_broken_images_are_left_out_of_batches(
+    damaged: Path, config: str, cache: dict[str, Any]
+) -> None:
+    from torch.utils.data import DataLoader
+
+    found = without_broken(damaged, config, cache)
+    found |= {"DataLoader": DataLoader, "collate": lambda rows: (rows, rows)}
+    exec(ABOUT_BROKEN[1], found)
+    assert sum(found["counts"]) == len(SOUND)
+
+
+def test_a_moved_archive_is_no_broken_image(damaged: Path, cache: dict[str, Any]) -> None:
+    """It is an error: else a whole epoch would be left out."""
+    found = without_broken(damaged, "in_place", cache)
+    (damaged / "ILSVRC2012_img_train.tar").rename(damaged / "moved.tar")
+    sound = found["train"].cast_column("image", found["undecoded"])
+    with pytest.raises(imagenet2012.ArchiveError):
+        sound.with_transform(found["without_broken"])[0]
+
+
 def test_subsets(ran: dict[str, Any]) -> None:
     assert ran["subset"].num_rows == 20
     assert ran["hundred"].num_rows == 20
@@ -135,9 +215,8 @@ def test_parquet_holds_the_images(ran: dict[str, Any]) -> None:
     assert ran["same"][0]["image"].mode == "RGB"
 
 
-def test_sizes_and_pixels(ran: dict[str, Any]) -> None:
+def test_sizes(ran: dict[str, Any]) -> None:
     assert ran["sizes"].num_rows == 300 and "image" not in ran["sizes"].column_names
-    assert ran["unturned"].mode == "RGB"
 
 
 @pytest.mark.skipif(not find_spec("simplejpeg"), reason="needs simplejpeg")
