@@ -21,14 +21,9 @@ from conftest import ROOT
 from test_card import home  # noqa: F401
 from test_card import pass_as_originals
 
-<<<<<<< HEAD
-from imagenet2012 import hub
-from imagenet2012.cli import main
-=======
 import imagenet2012
 from imagenet2012 import hub
 from imagenet2012.cli import main
->>>>>>> w-clients
 
 TEXT = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)
