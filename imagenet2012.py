@@ -40,7 +40,6 @@ from datasets.exceptions import NonMatchingSplitsSizesError
 
 from .archives import INSTRUCTIONS
 from .archives import absolute
-from .archives import check_kind
 from .archives import check_sha256
 from .archives import check_size
 from .archives import check_space
@@ -58,6 +57,7 @@ from .arrow_tables import WritesTables
 from .arrow_tables import prefetched
 from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
+from .contents import check_kind
 from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES

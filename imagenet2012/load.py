@@ -22,12 +22,12 @@ from datasets.exceptions import ManualDownloadError
 
 from imagenet2012.archives import INSTRUCTIONS
 from imagenet2012.archives import absolute
-from imagenet2012.archives import check_kind
 from imagenet2012.archives import find_archives
 from imagenet2012.archives import given_archives
 from imagenet2012.archives import is_dir
 from imagenet2012.archives import listed
 from imagenet2012.archives import warn_of_missing
+from imagenet2012.contents import check_kind
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import DATA_HASH
 from imagenet2012.imagenet2012 import ORIGIN

@@ -102,7 +102,7 @@ STATES: list[tuple[Callable[[Path], None], str]] = [
     (task_3, "task 3"),
     (renamed, r"imagenet-train\.tar seems to be the train archive under another name"),
     (renamed_validation, r"the validation archive under another name.*data_files=\{'validation'"),
-    (compressed, "is compressed"),
+    (compressed, "a gzip file of the validation archive: decompress it"),
     (downloading, "still being downloaded"),
     (downloading_in_chrome, "still being downloaded"),
     (extracted_classes, r"train/ looks like extracted.*imagefolder"),
