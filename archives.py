@@ -243,8 +243,8 @@ def _shown(folder: str, name: str) -> str:
 def _archives_below(folder: str, names: list[str]) -> Iterator[str]:
     """Say in which folders below this one the archives are."""
     folders = [name.rstrip("/") for name in names if name[-1] == "/"][:100]
-    places = {f"{name}{below}": {} for name in folders for below in SUBFOLDERS}
-    places = {place: found for place in places if (found := archives_in(f"{folder}/{place}"))}
+    candidates = [f"{name}{below}" for name in folders for below in SUBFOLDERS]
+    places = {place: found for place in candidates if (found := archives_in(f"{folder}/{place}"))}
     every = {split: path for found in reversed(places.values()) for split, path in found.items()}
     for place, found in places.items():
         if len(found) == len(every):
@@ -289,6 +289,14 @@ def hints_of(folder: str, name: str) -> Iterator[str]:
 
 
 # ------------------------------------------------------------------------- checking
+
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
+NO_CACHE = (
+    "the cache {} may not be written to, or not be locked, which `datasets` does to read it, too. "
+    "Pass cache_dir= (or set HF_DATASETS_CACHE) to a folder of your own. If another user of your "
+    "group prepared the cache, let them `chmod -R g+rwX` it, and prepare with `umask 002`; or let "
+    "them save_to_disk() the dataset, which datasets.load_from_disk() reads without a lock"
+)
 
 
 def check_size(split: str, path: str, strict: bool) -> None:
@@ -360,3 +368,17 @@ def check_space(folder: str, needed: int) -> None:
             "Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or use the "
             '"in_place" configuration, which needs next to nothing',
         )
+
+
+@contextlib.contextmanager
+def told_of_the_cache(folder: str | None) -> Iterator[None]:
+    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        number = error.errno if isinstance(error, OSError) else errno.ENOLCK
+        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
+        path = str(getattr(error, "filename", None) or root)
+        if number not in NOT_WRITABLE or not path.startswith((root, root.replace("/", "_"))):
+            raise
+        raise OSError(number, f"{NO_CACHE.format(root)}. It was", path) from error
