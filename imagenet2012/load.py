@@ -372,8 +372,9 @@ def _find(
         if copies:
             return {}, copies
         found, _, instructions = str(error).partition("\n\n")
-        besides = _say_of_copies(made, cache, streaming)
-        raise ManualDownloadError(f"{found}\n{besides}\n\n{instructions}") from None
+        if name == "default":  # in place, the archives are needed
+            found += f"\n{_say_of_copies(made, cache, streaming)}"
+        raise ManualDownloadError(f"{found}\n\n{instructions}") from None
 
 
 def _say_of_copies(made: list[Copy], cache: str, streaming: bool) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import lzma
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -173,6 +174,19 @@ def test_nothing_is_listed(
     load(tmp_path / "archives", **cache)
     load(**cache)
     assert not [p for p in listed if "archives" in p and str(tmp_path / "cache") not in p]
+
+
+@pytest.mark.parametrize("load", WAYS)
+def test_other_processes_get_the_builder(
+    load: Any, archives: Archives, cache: dict[str, Any]
+) -> None:
+    """The one that the name stands for has its class in another module than its parent."""
+    loaded = load(archives.folder, num_proc=2, **cache)
+    assert loaded["train"].info.builder_name == "imagenet2012"
+    assert sorted(contents(loaded["train"])) == wanted(archives.expected["train"])
+    stream = load(archives.folder, split="test", streaming=True)
+    again = pickle.loads(pickle.dumps(stream))
+    assert sorted(contents(again)) == wanted(archives.expected["test"])
 
 
 # ------------------------------------------------------------------------- without a folder
