@@ -1,5 +1,6 @@
 """Which archives there are, whether they are what they should be, and what to say if not."""
 
+import contextlib
 import errno
 import glob
 import hashlib
@@ -7,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,19 +17,16 @@ from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingChecksumError
 from datasets.utils.py_utils import size_str
 
-from .ilsvrc2012 import CLASS_TAR
-from .ilsvrc2012 import CLUTTER
+from .contents import NO_TAR
+from .contents import kind_of
 from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
-from .tar_reader import BLOCK
-from .tar_reader import REGULAR
 from .tar_reader import Region
 from .tar_reader import Tar
 from .tar_reader import is_url
 from .tar_reader import logger
-from .tar_reader import member_at
 from .tar_reader import open_archive
 from .tar_reader import status_of
 from .tar_reader import storage_of
@@ -76,6 +73,15 @@ def size_of(path: str) -> int:
     """Return the bytes of a file, 0 if there is none."""
     status = status_of(path)
     return status.size if status else 0
+
+
+def exists(path: str) -> bool:
+    """Tell whether there is something at a path or URL, and be it a link that leads nowhere."""
+    if status_of(path) or is_url(path):
+        return status_of(path) is not None
+    with contextlib.suppress(OSError):
+        return bool(os.lstat(path))
+    return False
 
 
 def archives_in(folder: str) -> dict[str, str]:
@@ -170,34 +176,37 @@ def _matches(path: str) -> list[str]:
 
 # ------------------------------------------------------------------------- describing in words
 
-# What else may be in the folder, and what it means.
-HINTS = (
+EXTRACTED = (
+    "This loader reads the archives as they were fetched; for extracted images there is "
+    'load_dataset("imagefolder").'
+)
+PARTIAL = ("part", "partial", "crdownload", "download", "aria2", "filepart", "tmp", "!ut")
+# What a file's name says of it, where its content cannot.
+FILE_NAMES = (
     (r"ILSVRC2012_img_train_t3.*", "is the archive of task 3 (120 breeds of dogs), not of task 1."),
     (
-        r".*\.(part|partial|crdownload|download|aria2|filepart|tmp|!ut)",
+        rf".*\.({'|'.join(PARTIAL)})",
         "is still being downloaded, or was interrupted: let it finish.",
     ),
-    (
-        r".*\.(gz|tgz|bz2|xz|zst|zip|7z|Z|lz4)",
-        "is compressed: decompress it (only that: the .tar inside is what is read).",
-    ),
     (r"n\d{8}\.tar", "is a class tar: the training archive that holds 1000 of them was extracted."),
-    (IMAGE_NAME.pattern, "is an extracted image: this loader reads the archives."),
+    (IMAGE_NAME.pattern, f"is an extracted image. {EXTRACTED}"),
+)
+# What a folder is in which something of such a name lies; `{}` is its path.
+FOLDER_CONTENTS = (
+    (r"imagenet2012\.py", "is a clone of this loader, not a folder of archives."),
+    (r".*\.parquet", "holds Parquet files: datasets.load_dataset({!r}) loads those."),
     (
-        r"n\d{8}/|train/|val/|validation/|ILSVRC\w*/",
-        "looks like extracted images or class tars. This loader reads the archives as they were "
-        'fetched; for extracted images there is load_dataset("imagefolder").',
+        r".*\.tfrecord.*",
+        "holds TFRecord files, which TensorFlow Datasets made; it kept the archives.",
+    ),
+    (r"n\d{8}\.tar", "holds class tars: the training archive with 1000 of them was extracted."),
+    (
+        rf"n\d{{8}}/|ILSVRC/|CLS-LOC/|ImageSets/|{IMAGE_NAME.pattern}",
+        f"looks like extracted images. {EXTRACTED}",
     ),
 )
-MAGIC = (
-    (b"\x1f\x8b", "a gzip file"),
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"PK", "a zip file"),
-    (b"7z\xbc\xaf", "a 7z file"),
-    (b"<", "a web page, as a download without a log-in leaves"),
-)
+# Where the archives may be below a folder; the last two are those of TensorFlow Datasets.
+SUBFOLDERS = ("", "/manual", "/downloads/manual", "/tensorflow_datasets/downloads/manual")
 
 
 def describe(folder: str) -> str:
@@ -216,79 +225,78 @@ def describe(folder: str) -> str:
         return f"which cannot be listed: {error.strerror or error}."
     if not names:
         return "which is empty."
-    hints = [hint for name in names for hint in _hints(folder, name)]
-    shown = [n if n[-1] == "/" else f"{n} ({size_of(f'{folder}/{n}'):,} bytes)" for n in names[:8]]
+    shown = ", ".join(_shown(folder, name) for name in names[:8])
     more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return "\n  ".join([f"found {', '.join(shown)}{more}.", *hints[:5]])
+    hints = [*_archives_below(folder, names), *_contents_hint(folder, names, "This folder")]
+    for name in names[:100]:
+        hints += hints_of(folder, name)
+    return "\n  ".join([f"found {shown}{more}.", *dict.fromkeys(hints[:5])])
 
 
-def _hints(folder: str, name: str) -> Iterator[str]:
+def _shown(folder: str, name: str) -> str:
+    status = status_of(f"{folder}/{name}")
+    if name.endswith("/"):
+        return name
+    return f"{name} ({status.size:,} bytes)" if status else f"{name} (which leads nowhere)"
+
+
+def _archives_below(folder: str, names: list[str]) -> Iterator[str]:
+    """Say in which folders below this one the archives are."""
+    folders = [name.rstrip("/") for name in names if name[-1] == "/"][:100]
+    candidates = [f"{name}{below}" for name in folders for below in SUBFOLDERS]
+    places = {place: found for place in candidates if (found := archives_in(f"{folder}/{place}"))}
+    every = {split: path for found in reversed(places.values()) for split, path in found.items()}
+    for place, found in places.items():
+        if len(found) == len(every):
+            splits = ", ".join(found)
+            yield f"The archives are in its subfolder {place}/ ({splits}): pass {folder}/{place}."
+            return
+    if every:
+        every = {split: every[split] for split in SOURCES if split in every}
+        yield f"The archives are in several of its subfolders: pass data_files={every!r}."
+
+
+def _contents_hint(folder: str, names: list[str], called: str) -> Iterator[str]:
+    """Say what a folder is, by the names of what is in it."""
+    for pattern, meaning in FOLDER_CONTENTS:
+        if any(re.fullmatch(pattern, name) for name in names):
+            yield f"{called} {meaning.format(folder)}"
+            return
+
+
+def hints_of(folder: str, name: str) -> Iterator[str]:
     """Say what an entry of a folder has to do with ILSVRC2012, if it has."""
     path = f"{folder}/{name}".rstrip("/")
-    if name[-1] == "/" and (inside := archives_in(path)):
-        yield f"The archives are in its subfolder {name} ({', '.join(inside)}): pass {path}."
+    if name[-1] == "/":
+        with contextlib.suppress(OSError):
+            yield from _contents_hint(path, storage_of(path).entries(path), name)
         return
-    for pattern, meaning in HINTS:
+    if not status_of(path):
+        yield f"{name} is a link to {os.readlink(path)}, which does not exist."
+        return
+    for pattern, meaning in FILE_NAMES:
         if re.fullmatch(pattern, name):
             yield f"{name} {meaning}"
             return
-    if name.endswith(".tar") or re.match("ILSVRC2012|imagenet", name, re.IGNORECASE):
-        kind = kind_of(path)
-        if kind in SOURCES:
-            kind = (
-                f"the {kind} archive under another name: call it {SOURCES[kind].file_names[0]}, "
-                f"or pass data_files={{{kind!r}: {path!r}}}"
-            )
+    kind = kind_of(path)
+    if kind in SOURCES:
+        kind = (
+            f"the {kind} archive under another name: call it {SOURCES[kind].file_names[0]}, "
+            f"or pass data_files={{{kind!r}: {path!r}}}"
+        )
+    if kind != NO_TAR or re.match(r"(ILSVRC2012|imagenet).*|.*\.tar", name, re.IGNORECASE):
         yield f"{name} seems to be {kind}."
-
-
-def kind_of(path: str) -> str:
-    """Return the split whose archive a file seems to be, or a few words on what it is."""
-    try:
-        archive = open_archive(path)
-        block = archive.read(0, min(BLOCK, archive.size))
-        for magic, words in MAGIC:
-            if block.startswith(magic):
-                return words
-        if not block.strip(b"\0"):
-            return "an empty file, or one of which the beginning has not arrived yet"
-        offset = 0
-        while member := member_at(archive, offset, max(archive.size, 1 << 62)):
-            if member.kind in REGULAR and not CLUTTER.fullmatch(member.name):
-                break
-            offset = member.next
-    except ArchiveError:
-        return "no tar archive, or one whose beginning is damaged"
-    if member is None:
-        return "an empty tar archive"
-    if CLASS_TAR.fullmatch(member.name):
-        return "train"
-    for split, source in SOURCES.items():
-        if source.image.fullmatch(member.name):
-            return split if split != "train" else "the tar of a single class"
-    return f"a tar archive of other files (the first is {member.name!r})"
 
 
 # ------------------------------------------------------------------------- checking
 
-
-def check_kind(split: str, path: str) -> None:
-    """Check that a file is what its name says, by its first member."""
-    if not is_url(path) and status_of(path + ".aria2"):
-        advice = "Let it finish, or remove the .aria2 file if the archive is whole."
-        problem = f"is still being downloaded: {path}.aria2 exists."
-        raise ArchiveError(path, problem, advice=advice)
-    storage_of(path).forget(path)  # it may have been replaced since it was opened
-    open_archive(path)  # raises what may be wrong with the file itself
-    kind = kind_of(path)
-    if kind != split:
-        what = f"the {kind} archive" if kind in SOURCES else kind
-        names = " or ".join(SOURCES[split].file_names)
-        advice = (
-            f"Needed is {names} as it was fetched from {DOWNLOAD_PAGE}: a .tar, not extracted. "
-        )
-        advice += f"Pass its folder as data_dir, or its path as data_files={{{split!r}: path}}."
-        raise ArchiveError(path, f"given as the {split} archive, but it is {what}.", advice=advice)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
+NO_CACHE = (
+    "the cache {} may not be written to, or not be locked, which `datasets` does to read it, too. "
+    "Pass cache_dir= (or set HF_DATASETS_CACHE) to a folder of your own. If another user of your "
+    "group prepared the cache, let them `chmod -R g+rwX` it, and prepare with `umask 002`; or let "
+    "them save_to_disk() the dataset, which datasets.load_from_disk() reads without a lock"
+)
 
 
 def check_size(split: str, path: str, strict: bool) -> None:
@@ -333,11 +341,20 @@ def check_sha256(split: str, path: str) -> None:
         )
 
 
-def warn_of_missing(archives: Iterable[str]) -> None:
+def warn_of_missing(archives: dict[str, str]) -> None:
     """Warn of a training or validation archive that is missing beside the other."""
+    folder = next(iter(archives.values())).rpartition("/")[0]
     for split in ("train", "validation"):
         if split not in archives:
-            logger.warning(f"There is no {SOURCES[split].file_names[0]}, so no {split} split.")
+            name = SOURCES[split].file_names[0]
+            others = [name, *(f"{name}.{ending}" for ending in (*PARTIAL, "gz", "zip"))]
+            hints = [
+                hint
+                for other in others
+                if exists(f"{folder}/{other}")
+                for hint in hints_of(folder, other)
+            ]
+            logger.warning(" ".join([f"There is no {name}, so no {split} split.", *hints]))
 
 
 def check_space(folder: str, needed: int) -> None:
@@ -351,3 +368,17 @@ def check_space(folder: str, needed: int) -> None:
             "Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or use the "
             '"in_place" configuration, which needs next to nothing',
         )
+
+
+@contextlib.contextmanager
+def told_of_the_cache(folder: str | None) -> Iterator[None]:
+    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        number = error.errno if isinstance(error, OSError) else errno.ENOLCK
+        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
+        path = str(getattr(error, "filename", None) or root)
+        if number not in NOT_WRITABLE or not path.startswith((root, root.replace("/", "_"))):
+            raise
+        raise OSError(number, f"{NO_CACHE.format(root)}. It was", path) from error

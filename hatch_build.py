@@ -5,7 +5,15 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # An editable install would hold copies of these, which hide the clone's files from `import`.
-SCRIPT = ("imagenet2012", "ilsvrc2012", "tar_reader", "archives", "in_place", "arrow_tables")
+SCRIPT = (
+    "imagenet2012",
+    "ilsvrc2012",
+    "tar_reader",
+    "contents",
+    "archives",
+    "in_place",
+    "arrow_tables",
+)
 PACKAGE = {f"{module}.py": f"imagenet2012/{module}.py" for module in SCRIPT}
 PACKAGE |= {
     f"labels/{name}": f"imagenet2012/labels/{name}" for name in ("classes.tsv", "validation.txt")

@@ -19,7 +19,9 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 """
 
 import dataclasses
+import difflib
 import functools
+import inspect
 import io
 import itertools
 import json
@@ -35,12 +37,13 @@ from typing import NamedTuple
 
 import datasets
 import pyarrow as pa
+from datasets.data_files import DataFilesDict
+from datasets.data_files import DataFilesList
 from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingSplitsSizesError
 
 from .archives import INSTRUCTIONS
 from .archives import absolute
-from .archives import check_kind
 from .archives import check_sha256
 from .archives import check_size
 from .archives import check_space
@@ -49,6 +52,7 @@ from .archives import given_archives
 from .archives import is_dir
 from .archives import listed
 from .archives import size_of
+from .archives import told_of_the_cache
 from .archives import warn_of_missing
 from .arrow_tables import BUFFER_BYTES
 from .arrow_tables import MAX_TABLE_BYTES
@@ -58,6 +62,7 @@ from .arrow_tables import WritesTables
 from .arrow_tables import prefetched
 from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
+from .contents import check_kind
 from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
@@ -110,6 +115,17 @@ LICENSE = f"ImageNet terms of access: non-commercial research and education. See
 
 ORDERS = ("archive", "mixed")
 LABEL_NAMES = ("words", "wnid")
+# What there is to choose, for who misspells it; the last are those of `datasets.load_dataset`.
+OPTIONS = (
+    *("data_dir", "data_files", "label_names", "order", "split", "streaming", "cache_dir"),
+    *("num_proc", "verification_mode", "keep_in_memory", "features", "download_mode"),
+)
+OTHER_WORDS = {"root": "data_dir", "folder": "data_dir", "shuffle": "order"}
+TRANSFORMS = ("transform", "transforms", "target_transform", "preprocess")
+TRANSFORM_ADVICE = (
+    "transform what was loaded, by dataset.with_transform(function) or, where it is streamed, "
+    "dataset.map(function). The function gets a batch as a dict of lists, or a row as a dict."
+)
 
 
 @dataclasses.dataclass
@@ -133,9 +149,10 @@ class Imagenet2012Config(datasets.BuilderConfig):
     order: str | None = None
 
     def archives(self) -> dict[str, str]:
-        """Return the path of each split's archive; see `find_archives` and `given_archives`."""
-        given = _given_files(self.data_files)
-        return given_archives(given) if given else find_archives(self.data_dir)
+        """Return the path of each split's archive: those that were given, else by the folder."""
+        if self.data_files:
+            return {split: paths[0] for split, paths in self.data_files.items()}
+        return find_archives(self.data_dir)
 
     def create_config_id(
         self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
@@ -154,26 +171,15 @@ class Imagenet2012Config(datasets.BuilderConfig):
         return super().create_config_id(chosen, custom_features)
 
 
-OTHER_NAMES = {n for s, source in SOURCES.items() if s != "train" for n in source.file_names}
+def as_data_files(archives: dict[str, str]) -> DataFilesDict:
+    """Return archives by split as `datasets` takes them, without resolving them as patterns."""
+    return DataFilesDict({s: DataFilesList([path], [()]) for s, path in archives.items()})
 
 
-def _given_files(data_files: Any) -> dict[str, list[str]] | None:
-    """Return the files that the user named, and None for those that `datasets` found by itself.
-
-    Where none are named, it lists the folder and guesses splits from the names of files and
-    folders. Its splits are `NamedSplit`, those of the user are strings; only where it takes files
-    for the shards of a split, such as ``data/train-00000-of-00009.parquet``, they are strings too.
-    """
-    files = {split: list(paths) for split, paths in (data_files or {}).items()}
-    if not all(isinstance(split, str) for split in files):
-        return None
-    if all(re.search(r"-\d{5}-of-\d{5,}\.", path) for paths in files.values() for path in paths):
-        return None
-    # `datasets` puts what has no split under "train". Then each file is what it holds.
-    names = [path.replace(os.sep, "/").rpartition("/")[2] for path in files.get("train", [])]
-    if len(names) > 1 or set(names) & OTHER_NAMES:
-        files[""] = files.pop("train")
-    return files
+def _meant(word: str, words: Iterable[str]) -> str:
+    """Say what a misspelt word may have meant."""
+    close = difflib.get_close_matches(word, words, 1) or [OTHER_WORDS.get(word, "")]
+    return f": did you mean {close[0]!r}?" if close[0] else f", only {', '.join(words)}."
 
 
 # ------------------------------------------------------------------------- the builder
@@ -234,15 +240,37 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     verification: datasets.VerificationMode | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._check_options(kwargs)
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
-        named = itertools.chain(*listed(kwargs.get("data_files")).values())
-        remember(kwargs.get("storage_options"), kwargs.get("data_dir"), *named)
+        folder, files = kwargs.get("data_dir"), kwargs.get("data_files")
+        remember(
+            kwargs.get("storage_options"), folder, *itertools.chain(*listed(files, folder).values())
+        )
+        if files and not isinstance(files, DataFilesDict):
+            kwargs["data_files"] = as_data_files(given_archives(files, folder))
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
         # Batches of images are held in memory; rows of an index are small.
         batch = 1000 if kwargs.get("config_name") == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
-        super().__init__(*args, **kwargs)
+        with told_of_the_cache(kwargs.get("cache_dir")):
+            super().__init__(*args, **kwargs)
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """Refuse a misspelt configuration or option in a sentence."""
+        names = [config.name for config in self.BUILDER_CONFIGS]
+        name = options.get("config_name") or names[0]
+        if name in SOURCES:
+            raise ValueError(f"{name!r} is a split, not a configuration: pass split={name!r}.")
+        if name not in names:
+            raise ValueError(f"no configuration {name!r}{_meant(name, names)}")
+        chosen = {field.name for field in dataclasses.fields(self.BUILDER_CONFIG_CLASS)}
+        known = chosen | set(inspect.signature(datasets.DatasetBuilder.__init__).parameters)
+        for option in options:
+            if option in TRANSFORMS:
+                raise ValueError(f"no option {option!r}: {TRANSFORM_ADVICE}")
+            if option not in known:
+                raise ValueError(f"no option {option!r}{_meant(option, OPTIONS)}")
 
     def _info(self) -> datasets.DatasetInfo:
         for name, value, values in (
@@ -273,8 +301,14 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Prepare; see `datasets.DatasetBuilder`. What was prepared before is checked as well."""
+        number = kwargs.get("num_proc")
+        if number is not None and not hasattr(number, "__index__"):
+            raise TypeError(f"num_proc is a number of processes, not {number!r}.")
         self._is_new = False
-        super().download_and_prepare(*args, **kwargs)
+        with told_of_the_cache(self._cache_dir_root):
+            super().download_and_prepare(*args, **kwargs)
+        if not self._is_new:
+            self._note_folder()
         mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
         if not self._is_new and mode != datasets.VerificationMode.NO_CHECKS:
             self._check_again(mode)
@@ -323,15 +357,29 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _write_origin(self, archives: dict[str, str]) -> None:
         """Write what the copy was made of, for when the archives are gone."""
-        folder = next(iter(archives.values())).rpartition("/")[0]
         origin = {
-            "folder": folder,
+            "folders": [_folder_of(archives)],
             "splits": list(archives),
             "label_names": self.config.label_names,
             "order": self.config.order or "archive",
         }
         with io.FileIO(f"{self._output_dir}/{ORIGIN}", "w") as file:
             file.write(json.dumps(origin).encode())
+
+    def _note_folder(self) -> None:
+        """Note beside a copy that its archives were seen in another folder, if they were."""
+        path = f"{self._output_dir}/{ORIGIN}"
+        try:
+            origin = read_origin(path)
+            folder = _folder_of(self._archives_of_cache())
+            if not folder or folder in origin["folders"]:
+                return
+            origin["folders"].append(folder)
+            with io.FileIO(f"{path}.{os.getpid()}", "w") as file:
+                file.write(json.dumps(origin).encode())
+            os.replace(f"{path}.{os.getpid()}", path)
+        except (OSError, ValueError, ManualDownloadError):
+            return  # not ours to write, or made before folders were noted: it is a comfort only
 
     def _check_again(self, mode: datasets.VerificationMode) -> None:
         """Check what was prepared before, perhaps with fewer checks; only warn unless by all."""
@@ -524,7 +572,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
         self._restore_features()
-        return super().as_dataset(*args, **kwargs)
+        with told_of_the_cache(self._cache_dir_root):
+            return super().as_dataset(*args, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
@@ -536,6 +585,18 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         image = self.info.features.get("image")
         if type(image) is datasets.Image:
             self.info.features["image"] = NamedImage(image.mode, image.decode)
+
+
+def read_origin(path: str) -> dict[str, Any]:
+    """Return what a copy was made of: its splits and options, and where its archives were seen."""
+    with io.FileIO(path) as file:
+        origin = json.loads(file.read())
+    origin.setdefault("folders", [origin.get("folder", "")])  # of an earlier release
+    return origin
+
+
+def _folder_of(archives: dict[str, str]) -> str:
+    return next(iter(archives.values()), "").rpartition("/")[0]
 
 
 def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:

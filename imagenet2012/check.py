@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from imagenet2012 import WNIDS
-from imagenet2012.archives import check_kind
 from imagenet2012.archives import sha256_of
 from imagenet2012.archives import size_of
+from imagenet2012.contents import check_kind
 from imagenet2012.ilsvrc2012 import CLASS_TAR
 from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES

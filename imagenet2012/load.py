@@ -4,39 +4,39 @@ Each split that `load` prepares has a cache of its own, so that only what is ask
 A copy is found again when its archives are gone.
 """
 
+import contextlib
 import dataclasses
 import functools
-import io
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable
 from typing import Any
+from typing import NamedTuple
 
 import datasets
 from datasets import packaged_modules
 from datasets.data_files import DataFilesDict
-from datasets.data_files import DataFilesList
 from datasets.exceptions import ManualDownloadError
 
 from imagenet2012.archives import INSTRUCTIONS
 from imagenet2012.archives import absolute
-from imagenet2012.archives import check_kind
 from imagenet2012.archives import find_archives
 from imagenet2012.archives import given_archives
 from imagenet2012.archives import is_dir
 from imagenet2012.archives import listed
 from imagenet2012.archives import warn_of_missing
+from imagenet2012.contents import check_kind
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import DATA_HASH
 from imagenet2012.imagenet2012 import ORIGIN
 from imagenet2012.imagenet2012 import VERSION
 from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.imagenet2012 import Imagenet2012Config
+from imagenet2012.imagenet2012 import as_data_files
+from imagenet2012.imagenet2012 import read_origin
 from imagenet2012.imagenet2012 import remember
 from imagenet2012.tar_reader import logger
-from imagenet2012.tar_reader import status_of
 
 NAME = "imagenet2012"
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -45,8 +45,26 @@ MEANINGLESS = ("revision", "save_infos", "trust_remote_code")
 
 
 def register() -> None:
-    """Make ``datasets.load_dataset("imagenet2012")`` find the builder."""
-    packaged_modules._PACKAGED_DATASETS_MODULES[NAME] = (Imagenet2012.__module__, DATA_HASH)
+    """Make ``datasets.load_dataset("imagenet2012")`` find the builder, `NamedBuilder`."""
+    packaged_modules._PACKAGED_DATASETS_MODULES[NAME] = (__name__, DATA_HASH)
+    datasets.load.PackagedDatasetModuleFactory = NamedModule
+
+
+class NamedModule(datasets.load.PackagedDatasetModuleFactory):
+    """What `datasets` asks for a builder by its name.
+
+    For this name alone nothing is listed: its parent would go through everything below the folder,
+    or the working directory, for minutes where there are extracted images, and stop with an error
+    of its own where there is nothing.
+    """
+
+    def get_module(self) -> datasets.load.DatasetModule:
+        """Return the module of the builder, and what is given to the builder."""
+        if self.name != NAME:
+            return super().get_module()
+        files = DataFilesDict() if self.data_files is None else self.data_files
+        given = {"data_files": files, "dataset_name": NAME}
+        return datasets.load.DatasetModule(__name__, DATA_HASH, given)
 
 
 def load(
@@ -93,30 +111,68 @@ def load(
     ArchiveError
         If one is not what it should be.
     """
+    if streaming and kwargs.get("num_proc") is not None:
+        raise NotImplementedError(
+            "A stream is read where it is iterated: num_proc has no meaning there. For several "
+            "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
+        )
     folder = None if data_dir is None else absolute(data_dir)
     named = itertools.chain(*listed(data_files, folder).values())
     remember(kwargs.get("storage_options"), folder, *named)
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
     kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
-    copies = {} if streaming or data_files else _find_copies(name, folder, kwargs)
-    try:
-        archives = given_archives(data_files, folder) if data_files else find_archives(folder)
-    except ManualDownloadError:
-        if not copies:
-            raise
-        archives = {}
+    copies: dict[str, str] = {}
     if data_files:
+        archives = given_archives(data_files, folder)
         for key, path in archives.items():
             check_kind(key, path)
+    else:
+        archives, copies = _find(name, folder, kwargs, streaming)
     if folder and split is None and archives:
         warn_of_missing(archives)
     loader = Loader(name, archives, copies, preparing, kwargs)
-    if streaming:
-        return loader.stream(split)
-    if split is None:
-        return datasets.DatasetDict({s: loader.dataset(s, keep_in_memory) for s in loader.splits})
-    loader.names_in(split)  # before the work on the first of them
-    return loader.dataset(split, keep_in_memory)
+    return loader.stream(split) if streaming else loader.load(split, keep_in_memory)
+
+
+class NamedBuilder(Imagenet2012):
+    """The builder that `datasets.load_dataset` gets: where no archive is found, copies will do."""
+
+    _copies: "Loader | None" = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = self.info.builder_name = NAME  # else that of this module
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Prepare, or find what was prepared; see `Imagenet2012.download_and_prepare`."""
+        if not self.config.data_files:
+            archives, copies = self._find()
+            if not archives:
+                preparing = {key: kwargs[key] for key in PREPARE_OPTIONS if key in kwargs}
+                self._copies = Loader(self.config.name, {}, copies, preparing, self._chosen())
+                return
+        super().download_and_prepare(*args, **kwargs)
+
+    def _chosen(self) -> dict[str, Any]:
+        config = self.config
+        chosen = {"order": config.order, "label_names": config.label_names}
+        return {**chosen, "cache_dir": self._cache_dir_root}
+
+    def _find(self, streaming: bool = False) -> tuple[dict[str, str], dict[str, str]]:
+        return _find(self.config.name, self.config.data_dir, self._chosen(), streaming)
+
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
+        if not self.config.data_files:
+            self._find(streaming=True)
+        return super().as_streaming_dataset(*args, **kwargs)
+
+    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
+        if self._copies:
+            split = kwargs.get("split", args[0] if args else None)
+            return self._copies.load(split, kwargs.get("in_memory"))
+        return super().as_dataset(*args, **kwargs)
 
 
 @dataclasses.dataclass
@@ -149,11 +205,8 @@ class Loader:
 
     def builder(self, splits: Iterable[str]) -> Imagenet2012:
         """Return a builder of these splits."""
-        # Made directly, as patterns would be resolved: a path may have brackets or stars in it.
-        paths = {
-            split: DataFilesList([self.archives[split]], [()]) for split in dict.fromkeys(splits)
-        }
-        return Imagenet2012(config_name=self.name, data_files=DataFilesDict(paths), **self.options)
+        files = as_data_files({split: self.archives[split] for split in splits})
+        return Imagenet2012(config_name=self.name, data_files=files, **self.options)
 
     def stream(self, split: Any) -> Any:
         """Return an iterable dataset, or several."""
@@ -164,6 +217,13 @@ class Loader:
         builder = self.builder(self.splits if split is None else self.names_in(split))
         builder.verification = mode
         return builder.as_streaming_dataset(split=split)
+
+    def load(self, split: Any, in_memory: bool | None) -> Any:
+        """Return the dataset that an expression means, or without one all of them."""
+        if split is None:
+            return datasets.DatasetDict({s: self.dataset(s, in_memory) for s in self.splits})
+        self.names_in(split)  # before the work on the first of them
+        return self.dataset(split, in_memory)
 
     def dataset(self, split: Any, in_memory: bool | None) -> Any:
         """Return the dataset that an expression means."""
@@ -233,9 +293,10 @@ class Loader:
         copy = CopyBuilder(
             config_name=self.name, dataset_name=NAME, copy=self.copies[split], **self.options
         )
-        folder = _read_origin(f"{copy.cache_dir}/{ORIGIN}")["folder"]
+        folders = read_origin(f"{copy.cache_dir}/{ORIGIN}")["folders"]
         logger.warning(
-            f"No {split} archive was found: this is the copy that was made of the one in {folder}."
+            f"No {split} archive was found: this is the copy that was made of the one in "
+            f"{' or '.join(folders)}."
         )
         return copy
 
@@ -270,27 +331,76 @@ class CopyBuilder(Imagenet2012):
         return {}
 
 
-def _find_copies(name: str, folder: str | None, options: dict[str, Any]) -> dict[str, str]:
-    """Return the config id of the newest copy of each split, made from a folder or from any."""
-    root = absolute(options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
+class Copy(NamedTuple):
+    """A prepared copy in the cache.
+
+    Attributes
+    ----------
+    time : int
+        When it was made, in nanoseconds.
+    config_id : str
+    origin : dict
+        See `read_origin`.
+    """
+
+    time: int
+    config_id: str
+    origin: dict[str, Any]
+
+
+def _find(
+    name: str, folder: str | None, options: dict[str, Any], streaming: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the archive of each split in a folder, and the config id of its newest copy.
+
+    Raises
+    ------
+    ManualDownloadError
+        If there is neither. Says whether there are copies of archives in other folders.
+    """
+    cache = absolute(options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
+    made = _copies_in(cache, name, options)
+    copies = {
+        split: copy.config_id
+        for copy in made
+        for split in copy.origin["splits"]
+        if not streaming and folder in (None, *copy.origin["folders"])
+    }
+    try:
+        return find_archives(folder), copies
+    except ManualDownloadError as error:
+        if copies:
+            return {}, copies
+        found, _, instructions = str(error).partition("\n\n")
+        if name == "default":  # in place, the archives are needed
+            found += f"\n{_say_of_copies(made, cache, streaming)}"
+        raise ManualDownloadError(f"{found}\n\n{instructions}") from None
+
+
+def _say_of_copies(made: list[Copy], cache: str, streaming: bool) -> str:
+    """Say which copies there are besides."""
+    if not made:
+        return f"Nor is there a prepared copy of these options in {cache}."
+    folders = " and of ".join(dict.fromkeys(f for copy in made for f in copy.origin["folders"]))
+    how = "without streaming" if streaming else "without a folder"
+    return f"There is a prepared copy, of the archives in {folders}: {how}, it is taken."
+
+
+def _copies_in(cache: str, name: str, options: dict[str, Any]) -> list[Copy]:
+    """Return the copies in a cache that were made with these options, the newest last."""
     chosen = {
         "label_names": options.get("label_names") or "words",
         "order": options.get("order") or "archive",
     }
-    found: list[tuple[int, str, dict[str, Any]]] = []
-    if name == "default" and is_dir(f"{root}/{NAME}"):
-        with os.scandir(f"{root}/{NAME}") as entries:
-            for entry in entries:
-                path = f"{entry.path}/{VERSION}/{DATA_HASH}/{ORIGIN}"
-                if entry.name.startswith("default-") and (status := status_of(path)):
-                    found.append((int(status.version), entry.name, _read_origin(path)))
-    copies: dict[str, str] = {}
-    for _, config_id, origin in sorted(found, key=lambda one: one[0]):
-        if origin.items() >= chosen.items() and folder in (None, origin["folder"]):
-            copies |= dict.fromkeys(origin["splits"], config_id)
-    return copies
-
-
-def _read_origin(path: str) -> dict[str, Any]:
-    with io.FileIO(path) as file:
-        return json.loads(file.read())
+    found: list[Copy] = []
+    if name != "default":
+        return found
+    # A cache that may not be read has nothing, and neither have the copies of other users in it.
+    with contextlib.suppress(OSError), os.scandir(f"{cache}/{NAME}") as entries:
+        for entry in entries:
+            path = f"{entry.path}/{VERSION}/{DATA_HASH}/{ORIGIN}"
+            if not entry.name.startswith("default-"):
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                found.append(Copy(os.stat(path).st_mtime_ns, entry.name, read_origin(path)))
+    return sorted(c for c in found if c.origin.items() >= chosen.items())

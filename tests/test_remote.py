@@ -220,7 +220,7 @@ def test_a_folder_without_archives_is_described(
     missing = datasets.exceptions.ManualDownloadError
     with pytest.raises(missing, match=r"Looked in s3://bucket/nothing, which does not exist"):
         imagenet2012.load("s3://bucket/nothing", **options)
-    with pytest.raises(missing, match=r"train\.tar\.gz is compressed"):
+    with pytest.raises(missing, match=r"train\.tar\.gz seems to be a gzip file"):
         imagenet2012.load("s3://bucket/empty/", **options)
 
 
