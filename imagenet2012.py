@@ -70,7 +70,9 @@ from .tar_reader import Member
 from .tar_reader import Status
 from .tar_reader import Tar
 from .tar_reader import TarReader
+from .tar_reader import begun_ahead
 from .tar_reader import class_tars
+from .tar_reader import in_turns
 from .tar_reader import logger
 from .tar_reader import open_archive
 from .tar_reader import status_of
@@ -447,8 +449,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         opened = open_archive(path)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
-        in_turns = shards[0].last - shards[0].first > 1
-        opened.advise("RANDOM" if in_turns or self.config.name == "in_place" else "SEQUENTIAL")
+        is_mixed = shards[0].last - shards[0].first > 1
+        opened.advise("RANDOM" if is_mixed or self.config.name == "in_place" else "SEQUENTIAL")
         rows_of = functools.partial(self._rows_of_shard, opened, split, tars, store)
         for number, rows in enumerate(self._follow(opened, rows_of, shards)):
             names: set[str] = set()
@@ -467,25 +469,27 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if self.config.name == "in_place" and archive.is_remote:
             # One small request leads to the next, so many shards are followed at a time.
             return archive.map(lambda shard: list(rows(shard)), shards)
+        if self.config.name == "in_place" and shards[0].last - shards[0].first == 1:
+            return in_turns(map(rows, shards))
         return map(rows, shards)
 
     def _rows_of_shard(
         self, archive: Archive, split: str, tars: tuple[Tar, ...], store: Store, shard: Shard
     ) -> Iterator[Row]:
-        """Yield the rows of a shard; of several tars, one from each in turn."""
-        chosen = tars[shard.first : shard.last]
-        streams = [
-            self._rows_of_region(archive, split, tar, store, shard, alone=len(chosen) == 1)
-            for tar in chosen
-        ]
-        if len(streams) == 1:
-            yield from streams[0]
-            return
+        """Return the rows of a shard; of several tars, one from each in turn."""
+        chosen = list(tars[shard.first : shard.last])
+        rows_of = functools.partial(self._rows_of_region, archive, split, store, shard)
+        if len(chosen) == 1:
+            return rows_of(chosen[0])
         # Neighbours in WordNet should not be neighbours in a batch.
-        random.Random(shard.region).shuffle(streams)
+        random.Random(shard.region).shuffle(chosen)
+        return self._one_of_each(archive, begun_ahead(map(rows_of, chosen)))
+
+    def _one_of_each(self, archive: Archive, streams: Iterable[Iterator[Row]]) -> Iterator[Row]:
+        """Yield a row of each stream in turn."""
         apply = map if self.config.name == "in_place" else archive.map
         while streams:
-            rows = zip(streams, apply(lambda stream: next(stream, None), streams), strict=True)
+            rows = apply(lambda stream: (stream, next(stream, None)), streams)
             streams = []
             for stream, row in rows:
                 if row is not None:
@@ -493,16 +497,22 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                     yield row
 
     def _rows_of_region(
-        self, archive: Archive, split: str, tar: Tar, store: Store, shard: Shard, alone: bool
+        self, archive: Archive, split: str, store: Store, shard: Shard, tar: Tar
     ) -> Iterator[Row]:
-        """Yield the rows of a region of a tar."""
+        """Return the rows of a region of a tar, whose beginning is announced already."""
         region = tar.region(shard.region, shard.regions)
         if self.config.name != "in_place":
             # A reader looks at a few blocks before its region, and at what begins after it.
-            archive = archive.in_order(tar, region, alone)
+            archive = archive.in_order(tar, region, shard.last - shard.first == 1)
         reader = TarReader(archive, tar, SOURCES[split].image)
-        for member in reader.members(region):
-            label = self._label(archive, split, tar, member)
+        return self._rows_of_members(reader.members(region), reader, split, store)
+
+    def _rows_of_members(
+        self, members: Iterator[Member], reader: TarReader, split: str, store: Store
+    ) -> Iterator[Row]:
+        """Yield a row for each member."""
+        for member in members:
+            label = self._label(reader.archive, split, reader.tar, member)
             # The image is not kept in a variable here, where it would stay until the next round.
             yield Row(member, *store(reader, member), label)
 
