@@ -53,8 +53,10 @@ from .archives import warn_of_missing
 from .arrow_tables import BUFFER_BYTES
 from .arrow_tables import MAX_TABLE_BYTES
 from .arrow_tables import ImageBuffer
+from .arrow_tables import Place
 from .arrow_tables import Row
 from .arrow_tables import WritesTables
+from .arrow_tables import key_of
 from .arrow_tables import prefetched
 from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
@@ -63,6 +65,7 @@ from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
+from .in_place import InPlaceInfo
 from .in_place import NamedImage
 from .in_place import url_of
 from .tar_reader import Archive
@@ -419,9 +422,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         store: Store = functools.partial(_copy, kwargs["split"], None)
         if self.config.name == "in_place":
             store = _leave_in_place
-        for key, (member, path, data, label) in self._rows(store, **kwargs):
-            image = {"path": path, "bytes": data}
-            yield key, {"file_name": member.name, "image": image, "label": label}
+        for place, row in self._rows(store, **kwargs):
+            image = {"path": row.path, "bytes": row.data}
+            example = {"file_name": row.member.name, "image": image, "label": row.label}
+            yield key_of(place, row), example
 
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
         """Yield examples in tables, for preparing; see `arrow_tables`."""
@@ -442,8 +446,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         archive: tuple[str, int, int | str],
         tars: tuple[Tar, ...],
         shards: list[Shard],
-    ) -> Iterator[tuple[Any, Row]]:
-        """Yield the rows of all shards, each with a key."""
+    ) -> Iterator[tuple[Place, Row]]:
+        """Yield the rows of all shards, each with its place."""
         path, size, version = archive
         remember(self.storage_options, path)  # this may be a new process
         opened = open_archive(path)
@@ -459,7 +463,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                 if member.name in names:
                     raise ArchiveError(path, f"{member.name!r} appears twice.", member.start)
                 names.add(member.name)
-                yield _key(number, index, member), row
+                yield (number, index), row
             opened.check_unchanged()
 
     def _follow(
@@ -546,6 +550,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         image = self.info.features.get("image")
         if type(image) is datasets.Image:
             self.info.features["image"] = NamedImage(image.mode, image.decode)
+        if self.config.name == "in_place":
+            self.info = InPlaceInfo(**vars(self.info))
 
 
 def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
@@ -579,10 +585,3 @@ def _copy(
 def _leave_in_place(reader: TarReader, member: Member) -> tuple[str, None]:
     """Return the URL of an image, and no bytes."""
     return url_of(reader.archive, member), None
-
-
-Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
-
-
-def _key(shard: int, index: int, member: Member) -> Any:
-    return Key(shard, index) if Key else member.name

@@ -6,7 +6,6 @@ two regions.
 """
 
 import collections
-import contextlib
 import functools
 import io
 import itertools
@@ -217,10 +216,12 @@ class Archive:
         """Let the kernel fetch what will be read soon, without waiting for it."""
         if not HAS_FADVISE:
             return
-        with contextlib.suppress(OSError):  # what is wrong is said by the read
-            for start in range(offset, offset + size, ANNOUNCED_BYTES):
-                length = min(ANNOUNCED_BYTES, offset + size - start)
-                os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_WILLNEED)
+        stop, step, advice = offset + size, ANNOUNCED_BYTES, os.POSIX_FADV_WILLNEED
+        try:
+            for start in range(offset, stop, step):
+                os.posix_fadvise(self._fd, start, min(step, stop - start), advice)
+        except OSError:
+            pass  # what is wrong is said by the read
 
     def _read_once(self, offset: int, size: int) -> bytes:
         if HAS_PREAD:
@@ -232,7 +233,7 @@ class Archive:
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         try:
-            data = self._read_once(offset, size)
+            data = os.pread(self._fd, size, offset) if HAS_PREAD else b""
             while len(data) < size:
                 more = self._read_once(offset + len(data), size - len(data))
                 if not more:
@@ -324,7 +325,8 @@ def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
 
 END_BLOCK = bytes(BLOCK)
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-EXTENSIONS = (b"L", b"K", b"x", b"g", b"X")  # long names (GNU) and records (PAX) for what follows
+# Long names (GNU) and records (PAX) for what follows.
+EXTENSIONS = frozenset((b"L", b"K", b"x", b"g", b"X"))
 KINDS = frozenset(kind[0] for kind in (*REGULAR, *EXTENSIONS, tarfile.DIRTYPE))
 # How `tarfile` reads fields; not documented, but the same since Python 2.
 _any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defined]
@@ -701,14 +703,13 @@ class _Stream(Generic[T]):
         self.is_done = False
 
     def advance(self) -> None:
-        if self.is_done:
-            return
         try:
-            self.found.append(next(self._items))
-        except StopIteration:
-            self.is_done = True
+            for item in self._items:
+                self.found.append(item)
+                return
         except Exception as error:
-            self.is_done, self.error = True, error
+            self.error = error
+        self.is_done = True
 
 
 def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator[Iterator[T]]:
@@ -727,7 +728,8 @@ def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator
                 continue
             running.extend(map(_Stream, itertools.islice(waiting, width - len(running))))
             for one in running:
-                one.advance()
+                if not one.is_done:
+                    one.advance()
         if stream.error:
             raise stream.error
 
