@@ -49,6 +49,15 @@ class Row(NamedTuple):
     label: int
 
 
+Place = tuple[int, int]  # which shard a row is of, and which of its rows it is
+Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
+
+
+def key_of(place: Place, row: Row) -> Any:
+    """Return the key that `datasets` wants of a row. To make one takes long, for each row."""
+    return Key(*place) if Key else row.member.name
+
+
 class WritesTables:
     """For a `datasets.GeneratorBasedBuilder` that has a method ``_generate_tables``."""
 
@@ -112,7 +121,7 @@ class ImageBuffer:
 
 
 def tables_of(
-    rows: Iterator[tuple[Any, Row]],
+    rows: Iterator[tuple[Place, Row]],
     length: int,
     buffer: ImageBuffer | None,
     cancelled: threading.Event,
@@ -121,7 +130,7 @@ def tables_of(
 
     Parameters
     ----------
-    rows : iterator of (key, Row)
+    rows : iterator of (Place, Row)
     length : int
         Rows in a table, if their images are not too large together.
     buffer : ImageBuffer, optional
@@ -131,16 +140,16 @@ def tables_of(
     """
     chosen: list[Row] = []
     volume = 0
-    for key, row in rows:
+    for place, row in rows:
         if cancelled.is_set():
             return
         chosen.append(row)
         volume += len(row.data or b"")
         if len(chosen) >= length or volume > MAX_TABLE_BYTES:
             table, chosen, volume = _table_of(chosen, buffer), [], 0
-            yield key, table
+            yield key_of(place, row), table
     if chosen:
-        yield key, _table_of(chosen, buffer)
+        yield key_of(place, row), _table_of(chosen, buffer)
 
 
 def _table_of(rows: list[Row], buffer: ImageBuffer | None) -> pa.Table:

@@ -57,8 +57,10 @@ from .archives import warn_of_missing
 from .arrow_tables import BUFFER_BYTES
 from .arrow_tables import MAX_TABLE_BYTES
 from .arrow_tables import ImageBuffer
+from .arrow_tables import Place
 from .arrow_tables import Row
 from .arrow_tables import WritesTables
+from .arrow_tables import key_of
 from .arrow_tables import prefetched
 from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
@@ -68,6 +70,7 @@ from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
+from .in_place import InPlaceInfo
 from .in_place import NamedImage
 from .in_place import url_of
 from .tar_reader import Archive
@@ -75,7 +78,9 @@ from .tar_reader import Member
 from .tar_reader import Status
 from .tar_reader import Tar
 from .tar_reader import TarReader
+from .tar_reader import begun_ahead
 from .tar_reader import class_tars
+from .tar_reader import in_turns
 from .tar_reader import logger
 from .tar_reader import open_archive
 from .tar_reader import status_of
@@ -465,9 +470,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         store: Store = functools.partial(_copy, kwargs["split"], None)
         if self.config.name == "in_place":
             store = _leave_in_place
-        for key, (member, path, data, label) in self._rows(store, **kwargs):
-            image = {"path": path, "bytes": data}
-            yield key, {"file_name": member.name, "image": image, "label": label}
+        for place, row in self._rows(store, **kwargs):
+            image = {"path": row.path, "bytes": row.data}
+            example = {"file_name": row.member.name, "image": image, "label": row.label}
+            yield key_of(place, row), example
 
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[Any, pa.Table]]:
         """Yield examples in tables, for preparing; see `arrow_tables`."""
@@ -488,15 +494,15 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         archive: tuple[str, int, int | str],
         tars: tuple[Tar, ...],
         shards: list[Shard],
-    ) -> Iterator[tuple[Any, Row]]:
-        """Yield the rows of all shards, each with a key."""
+    ) -> Iterator[tuple[Place, Row]]:
+        """Yield the rows of all shards, each with its place."""
         path, size, version = archive
         remember(self.storage_options, path)  # this may be a new process
         opened = open_archive(path)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
-        in_turns = shards[0].last - shards[0].first > 1
-        opened.advise("RANDOM" if in_turns or self.config.name == "in_place" else "SEQUENTIAL")
+        is_mixed = shards[0].last - shards[0].first > 1
+        opened.advise("RANDOM" if is_mixed or self.config.name == "in_place" else "SEQUENTIAL")
         rows_of = functools.partial(self._rows_of_shard, opened, split, tars, store)
         for number, rows in enumerate(self._follow(opened, rows_of, shards)):
             names: set[str] = set()
@@ -505,7 +511,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                 if member.name in names:
                     raise ArchiveError(path, f"{member.name!r} appears twice.", member.start)
                 names.add(member.name)
-                yield _key(number, index, member), row
+                yield (number, index), row
             opened.check_unchanged()
 
     def _follow(
@@ -515,25 +521,27 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if self.config.name == "in_place" and archive.is_remote:
             # One small request leads to the next, so many shards are followed at a time.
             return archive.map(lambda shard: list(rows(shard)), shards)
+        if self.config.name == "in_place" and shards[0].last - shards[0].first == 1:
+            return in_turns(map(rows, shards))
         return map(rows, shards)
 
     def _rows_of_shard(
         self, archive: Archive, split: str, tars: tuple[Tar, ...], store: Store, shard: Shard
     ) -> Iterator[Row]:
-        """Yield the rows of a shard; of several tars, one from each in turn."""
-        chosen = tars[shard.first : shard.last]
-        streams = [
-            self._rows_of_region(archive, split, tar, store, shard, alone=len(chosen) == 1)
-            for tar in chosen
-        ]
-        if len(streams) == 1:
-            yield from streams[0]
-            return
+        """Return the rows of a shard; of several tars, one from each in turn."""
+        chosen = list(tars[shard.first : shard.last])
+        rows_of = functools.partial(self._rows_of_region, archive, split, store, shard)
+        if len(chosen) == 1:
+            return rows_of(chosen[0])
         # Neighbours in WordNet should not be neighbours in a batch.
-        random.Random(shard.region).shuffle(streams)
+        random.Random(shard.region).shuffle(chosen)
+        return self._one_of_each(archive, begun_ahead(map(rows_of, chosen)))
+
+    def _one_of_each(self, archive: Archive, streams: Iterable[Iterator[Row]]) -> Iterator[Row]:
+        """Yield a row of each stream in turn."""
         apply = map if self.config.name == "in_place" else archive.map
         while streams:
-            rows = zip(streams, apply(lambda stream: next(stream, None), streams), strict=True)
+            rows = apply(lambda stream: (stream, next(stream, None)), streams)
             streams = []
             for stream, row in rows:
                 if row is not None:
@@ -541,16 +549,22 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                     yield row
 
     def _rows_of_region(
-        self, archive: Archive, split: str, tar: Tar, store: Store, shard: Shard, alone: bool
+        self, archive: Archive, split: str, store: Store, shard: Shard, tar: Tar
     ) -> Iterator[Row]:
-        """Yield the rows of a region of a tar."""
+        """Return the rows of a region of a tar, whose beginning is announced already."""
         region = tar.region(shard.region, shard.regions)
         if self.config.name != "in_place":
             # A reader looks at a few blocks before its region, and at what begins after it.
-            archive = archive.in_order(tar, region, alone)
+            archive = archive.in_order(tar, region, shard.last - shard.first == 1)
         reader = TarReader(archive, tar, SOURCES[split].image)
-        for member in reader.members(region):
-            label = self._label(archive, split, tar, member)
+        return self._rows_of_members(reader.members(region), reader, split, store)
+
+    def _rows_of_members(
+        self, members: Iterator[Member], reader: TarReader, split: str, store: Store
+    ) -> Iterator[Row]:
+        """Yield a row for each member."""
+        for member in members:
+            label = self._label(reader.archive, split, reader.tar, member)
             # The image is not kept in a variable here, where it would stay until the next round.
             yield Row(member, *store(reader, member), label)
 
@@ -585,6 +599,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         image = self.info.features.get("image")
         if type(image) is datasets.Image:
             self.info.features["image"] = NamedImage(image.mode, image.decode)
+        if self.config.name == "in_place":
+            self.info = InPlaceInfo(**vars(self.info))
 
 
 def read_origin(path: str) -> dict[str, Any]:
@@ -630,10 +646,3 @@ def _copy(
 def _leave_in_place(reader: TarReader, member: Member) -> tuple[str, None]:
     """Return the URL of an image, and no bytes."""
     return url_of(reader.archive, member), None
-
-
-Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
-
-
-def _key(shard: int, index: int, member: Member) -> Any:
-    return Key(shard, index) if Key else member.name

@@ -6,6 +6,8 @@ import functools
 import io
 import os
 import re
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 from urllib.parse import unquote
@@ -22,6 +24,7 @@ from .tar_reader import MAX_IMAGE_BYTES
 from .tar_reader import REGULAR
 from .tar_reader import Archive
 from .tar_reader import Member
+from .tar_reader import begun_ahead
 from .tar_reader import open_archive
 from .tar_reader import read_header
 from .tar_reader import storage_of
@@ -107,6 +110,17 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             "again from its folder to index the archive that is there now."
         )
         raise ArchiveError(path, f"{name} ({size:,} bytes) is not here.", offset, advice)
+
+    @classmethod
+    def announce(cls, url: str) -> None:
+        """Let the kernel fetch an image that will be read soon; what is wrong, the reading says."""
+        try:
+            path, offset, size, _ = cls.parse(url)
+            archive = open_archive(path)
+        except (OSError, ArchiveError):
+            return
+        if size <= LARGE_IMAGE and offset + BLOCK + size <= archive.size:
+            archive.announce(offset, BLOCK + size)
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
@@ -258,6 +272,63 @@ class NamedImage(datasets.Image):
     def __repr__(self) -> str:
         """Look like the `datasets.Image` that it is stored as."""
         return f"Image(mode={self.mode!r}, decode={self.decode!r})"
+
+
+# ------------------------------------------------------------------------- batches of images
+
+ANNOUNCED_IMAGES = 64  # that are under way while one is decoded
+
+
+def announced(images: Iterable[Any]) -> Iterator[Any]:
+    """Yield images as they are stored, those in place announced while others are decoded."""
+    return begun_ahead(map(_announce, images), ANNOUNCED_IMAGES)
+
+
+def _announce(value: Any) -> Any:
+    path = value["path"] if isinstance(value, dict) and value["bytes"] is None else None
+    if path and path.startswith(PREFIX):
+        Imagenet2012FileSystem.announce(path)
+    return value
+
+
+class InPlaceFeatures(datasets.Features):
+    """`datasets.Features` that announce the images of a batch before they are decoded.
+
+    They are stored as `datasets.Features`, so a dataset that is read back has those instead.
+    """
+
+    def decode_batch(self, batch: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Decode a batch as `datasets.Features` do."""
+        coming = {name: self._coming(column, name) for name, column in batch.items()}
+        return super().decode_batch(coming, *args, **kwargs)
+
+    def decode_column(self, column: Any, column_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Decode a column as `datasets.Features` do."""
+        return super().decode_column(
+            self._coming(column, column_name), column_name, *args, **kwargs
+        )
+
+    def _coming(self, column: Any, name: str) -> Any:
+        feature = self.get(name)  # what is not decoded may never be read
+        is_read = isinstance(feature, datasets.Image) and feature.decode
+        return announced(column) if is_read else column
+
+    def __reduce__(self) -> Any:
+        """Stay of this class when copied: the parent's method names the parent."""
+        return type(self), (dict(self),)
+
+
+class InPlaceInfo(datasets.DatasetInfo):
+    """`datasets.DatasetInfo` whose features are `InPlaceFeatures`.
+
+    `datasets` makes features anew when columns are selected, renamed or put in another order.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute."""
+        if name == "features" and type(value) is datasets.Features:
+            value = InPlaceFeatures(value)
+        super().__setattr__(name, value)
 
 
 fsspec.register_implementation("imagenet2012", Imagenet2012FileSystem, clobber=True)

@@ -5,6 +5,7 @@ any place, so that several processes can read one tar, and proves that nothing i
 two regions.
 """
 
+import collections
 import functools
 import io
 import itertools
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import Generic
 from typing import NamedTuple
 from typing import TypeVar
 
@@ -153,6 +155,12 @@ def open_archive(path: str) -> "Archive":
 BLOCK = 512
 MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
 HAS_PREAD, HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")  # Windows has neither
+HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
+# Linux reads no more than this for one announcement on FUSE and many network file systems.
+ANNOUNCED_BYTES = 128 << 10
+# What is announced at a time where a region is read in order: alone, and in turns with others, of
+# which there may be a thousand: then the page cache holds up to 768 KiB for each.
+PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
 # Once a block of this size was freed, glibc keeps freed blocks up to it for the next batch instead
 # of returning them to the system: 28 instead of 31 us for an image of 110 KB in batches of 100.
 KEPT_MEMORY = 1 << 24
@@ -201,8 +209,19 @@ class Archive:
 
     def advise(self, advice: str) -> None:
         """Tell the kernel how the file will be read: ``RANDOM``, ``SEQUENTIAL`` or ``NORMAL``."""
-        if hasattr(os, "posix_fadvise"):
+        if HAS_FADVISE:
             os.posix_fadvise(self._fd, 0, 0, getattr(os, f"POSIX_FADV_{advice}"))
+
+    def announce(self, offset: int, size: int) -> None:
+        """Let the kernel fetch what will be read soon, without waiting for it."""
+        if not HAS_FADVISE:
+            return
+        stop, step, advice = offset + size, ANNOUNCED_BYTES, os.POSIX_FADV_WILLNEED
+        try:
+            for start in range(offset, stop, step):
+                os.posix_fadvise(self._fd, start, min(step, stop - start), advice)
+        except OSError:
+            pass  # what is wrong is said by the read
 
     def _read_once(self, offset: int, size: int) -> bytes:
         if HAS_PREAD:
@@ -214,7 +233,7 @@ class Archive:
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         try:
-            data = self._read_once(offset, size)
+            data = os.pread(self._fd, size, offset) if HAS_PREAD else b""
             while len(data) < size:
                 more = self._read_once(offset + len(data), size - len(data))
                 if not more:
@@ -249,10 +268,9 @@ class Archive:
     def in_order(self, tar: "Tar", region: "Region", alone: bool) -> "Archive":
         """Return an archive for reading a region of a tar from first to last.
 
-        Here it is the same one, as the kernel reads ahead. `alone` tells whether nothing else is
-        read in between.
+        `alone` tells whether nothing else is read in between.
         """
-        return self
+        return ReadAhead(self, region, PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Apply a function that reads to each item, in order."""
@@ -266,6 +284,36 @@ class Archive:
             raise ArchiveError(self.path, "changed while it was being read.", advice=advice)
 
 
+class ReadAhead(Archive):
+    """An archive of which a region is read in order: what is announced is made a long piece.
+
+    Parameters
+    ----------
+    archive : Archive
+    region : Region
+    piece : int
+        Bytes.
+    """
+
+    def __init__(self, archive: Archive, region: "Region", piece: int) -> None:
+        self.__dict__.update(vars(archive))
+        self._archive = archive
+        self._region, self._piece, self._announced = region, piece, region.start
+        # The last image reaches beyond the region, and what begins after it is looked at.
+        self._stop = min(region.stop + ANNOUNCED_BYTES, archive.size)
+
+    def __del__(self, close: Any = None) -> None:
+        """Leave the file open: it is the other archive's."""
+
+    def announce(self, offset: int, size: int) -> None:
+        """Announce the next piece when half of the last one is behind `offset`."""
+        start = max(offset, self._announced)
+        is_due = offset + self._piece // 2 >= self._announced and start < self._stop
+        if is_due and offset < self._region.stop:
+            self._announced = min(start + self._piece, self._stop)
+            self._archive.announce(start, self._announced - start)
+
+
 # Keyed by process, as a fork shares the position that lseek sets. An evicted archive is closed by
 # its last reader, never under a thread that still reads from it.
 @functools.lru_cache(maxsize=8)
@@ -277,7 +325,8 @@ def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
 
 END_BLOCK = bytes(BLOCK)
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-EXTENSIONS = (b"L", b"K", b"x", b"g", b"X")  # long names (GNU) and records (PAX) for what follows
+# Long names (GNU) and records (PAX) for what follows.
+EXTENSIONS = frozenset((b"L", b"K", b"x", b"g", b"X"))
 KINDS = frozenset(kind[0] for kind in (*REGULAR, *EXTENSIONS, tarfile.DIRTYPE))
 # How `tarfile` reads fields; not documented, but the same since Python 2.
 _any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defined]
@@ -411,6 +460,8 @@ def member_at(archive: Archive, offset: int, end: int) -> Member | None:
 # ------------------------------------------------------------------------- a tar read by regions
 
 CHUNK = 1 << 16
+SEARCHED = 2 * CHUNK  # nearly every search for a header ends in so many bytes
+UNDER_WAY = 32  # regions that are followed in turn
 # tar pads an archive to a multiple of 10,240 bytes. Many more zero bytes at its end are a part that
 # was never written: programs that download give a file its full size first.
 MAX_END_BYTES = 1 << 16
@@ -460,7 +511,10 @@ class TarReader:
         self.archive, self.tar, self.pattern = archive, tar, pattern
 
     def members(self, region: Region | None = None) -> Iterator[Member]:
-        """Yield the members of a region, or of the whole tar, that `pattern` names.
+        """Return the members of a region, or of the whole tar, that `pattern` names.
+
+        Where they begin is announced at once, and each header while the last member is used. So
+        many regions that are read in turn do not wait for the disk.
 
         As a region begins in the middle of an image, its first header is searched for. Whatever
         the bytes of the images are, the regions together yield each member once, or one of them
@@ -473,7 +527,17 @@ class TarReader:
             If a header is damaged, a member does not fit, a name does not belong, the tar was cut
             off (also between two members), data follow its end, or two regions do not meet.
         """
-        start, stop = region or Region(self.tar.start, self.tar.end)
+        region = region or Region(self.tar.start, self.tar.end)
+        if region.start == self.tar.start:
+            self.archive.announce(region.start, BLOCK)
+        else:
+            self.archive.announce(region.start, min(SEARCHED, region.stop - region.start))
+        if region.stop < self.tar.end:
+            self.archive.announce(region.stop, min(SEARCHED, self.tar.end - region.stop))
+        return self._members(region)
+
+    def _members(self, region: Region) -> Iterator[Member]:
+        start, stop = region
         offset = start if start == self.tar.start else self._first_header(start, stop)
         if offset is None:
             return
@@ -482,9 +546,10 @@ class TarReader:
             member = member_at(self.archive, offset, self.tar.end)
             if member is None:
                 return self.check_end(offset)
-            if self._is_wanted(member):
-                yield member
             offset = member.next
+            if self._is_wanted(member):
+                self.archive.announce(offset, BLOCK)
+                yield member
         self._check_meeting(stop, offset)
 
     def read(self, member: Member) -> bytes:
@@ -613,3 +678,63 @@ def class_tars(archive: Archive, wnids: Sequence[str]) -> tuple[Tar, ...]:
             raise ArchiveError(archive.path, f"{member.name!r} {problem}.", member.start)
         tars[wnid] = Tar(member.data, member.data + member.size, wnid, labels[wnid])
     return tuple(tars.values())
+
+
+# ------------------------------------------------------------------------- many regions in turn
+
+
+def begun_ahead(items: Iterable[T], count: int = UNDER_WAY) -> Iterator[T]:
+    """Yield items, each when `count` more have been made."""
+    items = iter(items)
+    made = collections.deque(itertools.islice(items, count))
+    for item in items:
+        made.append(item)
+        yield made.popleft()
+    yield from made
+
+
+class _Stream(Generic[T]):
+    """What an iterator has yielded so far; an error is kept until its turn comes."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self.found: collections.deque[T] = collections.deque()
+        self.error: Exception | None = None
+        self.is_done = False
+
+    def advance(self) -> None:
+        try:
+            for item in self._items:
+                self.found.append(item)
+                return
+        except Exception as error:
+            self.error = error
+        self.is_done = True
+
+
+def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator[Iterator[T]]:
+    """Yield what streams yield, stream by stream, of which `width` are advanced in turn.
+
+    So what each of them has announced arrives while the others are read. What is yielded must be
+    used up before the next is asked for; an error is raised where its stream is.
+    """
+    waiting = iter(streams)
+    running: collections.deque[_Stream[T]] = collections.deque()
+
+    def items_of(stream: _Stream[T]) -> Iterator[T]:
+        while stream.found or not stream.is_done:
+            if stream.found:
+                yield stream.found.popleft()
+                continue
+            running.extend(map(_Stream, itertools.islice(waiting, width - len(running))))
+            for one in running:
+                if not one.is_done:
+                    one.advance()
+        if stream.error:
+            raise stream.error
+
+    for first in map(_Stream, waiting):
+        running.append(first)
+        while running:
+            yield items_of(running[0])
+            running.popleft()

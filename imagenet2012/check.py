@@ -21,6 +21,7 @@ from imagenet2012.tar_reader import Region
 from imagenet2012.tar_reader import Tar
 from imagenet2012.tar_reader import TarReader
 from imagenet2012.tar_reader import class_tars
+from imagenet2012.tar_reader import in_turns
 from imagenet2012.tar_reader import open_archive
 
 Progress = Callable[[int], object]
@@ -116,10 +117,12 @@ def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
     numbers: set[int] = set()
     counts: Counter[str] = Counter()
     pattern = SOURCES[report.split].image
-    for tar, region in _parts(report, archive):
+    parts = list(_parts(report, archive))
+    followed = in_turns(TarReader(archive, tar, pattern).members(region) for tar, region in parts)
+    for (tar, region), members in zip(parts, followed, strict=True):
         names: set[str] = set()
         try:
-            for member in TarReader(archive, tar, pattern).members(region):
+            for member in members:
                 found = pattern.fullmatch(member.name)
                 assert found, member.name
                 number = 0 if report.split == "train" else int(found[1])

@@ -142,6 +142,9 @@ class RemoteArchive(Archive):
     def advise(self, advice: str) -> None:
         """Do nothing: there is no kernel to tell."""
 
+    def announce(self, offset: int, size: int) -> None:
+        """Do nothing, for the same reason."""
+
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         if not size:
