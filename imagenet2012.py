@@ -243,6 +243,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     manual_download_instructions = INSTRUCTIONS
     # What is to be checked; None where `datasets` does not say, which is when it streams.
     verification: datasets.VerificationMode | None = None
+    info: datasets.DatasetInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._check_options(kwargs)

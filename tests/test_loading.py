@@ -15,6 +15,7 @@ import datasets
 import fakes
 import fsspec
 import pytest
+from conftest import HANG
 from conftest import ROOT
 from conftest import Archives
 from packaging.version import Version
@@ -350,7 +351,7 @@ def test_one_item_is_made_ahead() -> None:
     ahead = imagenet2012.arrow_tables.prefetched(items(), threading.Event())
     for used, number in enumerate(ahead):
         assert number == used
-        assert used == 8 or made[used + 1].wait(10), "nothing is made while an item is used"
+        assert used == 8 or made[used + 1].wait(HANG), "nothing is made while an item is used"
         assert not any(event.is_set() for event in made[used + 2 :]), "memory could fill up"
         if used == 5:
             break
