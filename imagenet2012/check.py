@@ -15,7 +15,7 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.ilsvrc2012 import read_labels
-from imagenet2012.imagenet2012 import NUM_REGIONS
+from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.tar_reader import Archive
 from imagenet2012.tar_reader import Region
 from imagenet2012.tar_reader import Tar

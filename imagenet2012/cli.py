@@ -5,9 +5,7 @@ import itertools
 import json
 import logging
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -27,13 +25,14 @@ from imagenet2012.archives import find_archives
 from imagenet2012.archives import given_archives
 from imagenet2012.archives import size_of
 from imagenet2012.check_images import decode_images
+from imagenet2012.console import bar
+from imagenet2012.console import folded
 from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import VERSION
 
 if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not wait for it
     import datasets
-    from tqdm import tqdm
 
     from imagenet2012 import check as checks
 
@@ -163,34 +162,6 @@ def fail(message: str) -> NoReturn:
         message = message.replace(words, advice)
     click.echo(folded(f"Error: {message}"), err=True)
     sys.exit(1)
-
-
-def folded(text: str, indent: int = 0) -> str:
-    """Break lines between words on a terminal; elsewhere leave them whole, to be searched."""
-    if not sys.stderr.isatty():
-        return text
-    width = shutil.get_terminal_size().columns
-    lines = []
-    for line in text.splitlines():
-        margin = " " * (indent or len(line) - len(line.lstrip()))
-        lines.append(
-            textwrap.fill(
-                line,
-                width,
-                subsequent_indent=margin,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
-    return "\n".join(lines)
-
-
-def bar(total: int, unit: str, title: str) -> "tqdm":
-    """Return a progress bar, which shows only on a terminal."""
-    from tqdm import tqdm
-
-    scaled = unit == "B"
-    return tqdm(total=total, unit=unit, unit_scale=scaled, desc=title, disable=None, leave=False)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,14 +26,14 @@ from conftest import Archives
 from huggingface_hub import DatasetCard
 from PIL import Image
 from PIL import ImageChops
-from rows import contents
-from rows import wanted
 
 import imagenet2012
 from imagenet2012 import export
 from imagenet2012 import sheet
 from imagenet2012.cli import find_classes
 from imagenet2012.cli import main
+from rows import contents
+from rows import wanted
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 Run = Callable[..., Result]

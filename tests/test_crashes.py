@@ -16,10 +16,10 @@ import fakes
 import pytest
 from conftest import HANG
 from conftest import ROOT
-from rows import contents
-from rows import wanted
 
 import imagenet2012
+from rows import contents
+from rows import wanted
 
 TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """

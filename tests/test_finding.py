@@ -23,10 +23,10 @@ import pytest
 from conftest import ROOT
 from conftest import Archives
 from datasets.exceptions import ManualDownloadError
-from rows import contents
-from rows import wanted
 
 import imagenet2012
+from rows import contents
+from rows import wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

@@ -12,9 +12,9 @@ import datasets
 import fakes
 import PIL.Image
 import pytest
-from rows import contents
 
 import imagenet2012
+from rows import contents
 
 NAMES = [f"n01440764_{number}.JPEG" for number in range(1, 10)]
 CONFIGS = pytest.mark.parametrize("config", ["default", "in_place"])
