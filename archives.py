@@ -203,6 +203,7 @@ MAGIC = (
 def describe(folder: str) -> str:
     """Say in words what a folder holds instead of the archives."""
     if not status_of(folder):
+        storage_of(folder).check_rights(folder)
         parent = folder
         while parent and not is_url(folder) and not status_of(parent):
             parent = parent.rpartition("/")[0]

@@ -38,6 +38,7 @@ import pyarrow as pa
 from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingSplitsSizesError
 
+from .archives import FOLDER_VARIABLE
 from .archives import INSTRUCTIONS
 from .archives import absolute
 from .archives import check_kind
@@ -71,6 +72,7 @@ from .tar_reader import Status
 from .tar_reader import Tar
 from .tar_reader import TarReader
 from .tar_reader import class_tars
+from .tar_reader import is_url
 from .tar_reader import logger
 from .tar_reader import open_archive
 from .tar_reader import status_of
@@ -237,12 +239,24 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         named = itertools.chain(*listed(kwargs.get("data_files")).values())
-        remember(kwargs.get("storage_options"), kwargs.get("data_dir"), *named)
+        self._named = (kwargs.get("data_dir"), *named)
+        remember(kwargs.get("storage_options"), *self._named)
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
         # Batches of images are held in memory; rows of an index are small.
         batch = 1000 if kwargs.get("config_name") == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         super().__init__(*args, **kwargs)
+
+    def _remember(self) -> None:
+        """Read with this builder's options from now on: others may have been used since."""
+        remember(self.storage_options, *self._named)
+
+    def _rely(self) -> None:
+        """Let rows in place be read with this builder's options."""
+        self._remember()
+        if self.config.name == "in_place":
+            for path in self._archives_of_cache().values():
+                storage_of(path).rely(path)
 
     def _info(self) -> datasets.DatasetInfo:
         for name, value, values in (
@@ -273,6 +287,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Prepare; see `datasets.DatasetBuilder`. What was prepared before is checked as well."""
+        self._remember()
         self._is_new = False
         super().download_and_prepare(*args, **kwargs)
         mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
@@ -414,6 +429,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yield examples one by one, for streaming."""
+        self._remember()  # this may be a new process, or others were used since
+        if self.config.name == "in_place":
+            storage_of(kwargs["archive"][0]).rely(kwargs["archive"][0])
         store: Store = functools.partial(_copy, kwargs["split"], None)
         if self.config.name == "in_place":
             store = _leave_in_place
@@ -428,7 +446,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             rows = self._rows(_leave_in_place, **kwargs)
             return tables_of(rows, length, None, cancelled)
         buffer = None
-        if not open_archive(kwargs["archive"][0]).is_remote:
+        if not is_url(kwargs["archive"][0]):
             buffer = ImageBuffer(min(length * BUFFER_BYTES, MAX_TABLE_BYTES))
         rows = self._rows(functools.partial(_copy, kwargs["split"], buffer), **kwargs)
         return prefetched(tables_of(rows, length, buffer, cancelled), cancelled)
@@ -443,7 +461,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     ) -> Iterator[tuple[Any, Row]]:
         """Yield the rows of all shards, each with a key."""
         path, size, version = archive
-        remember(self.storage_options, path)  # this may be a new process
+        self._remember()  # this may be a new process, or others were used since
         opened = open_archive(path)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
@@ -523,11 +541,13 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
+        self._rely()
         self._restore_features()
         return super().as_dataset(*args, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
+        self._rely()
         self._restore_features()
         return super().as_streaming_dataset(*args, **kwargs)
 
@@ -544,10 +564,10 @@ def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
 
 
 def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
-    """Keep what the file systems of these paths need, for as long as the process lives."""
-    for path in paths:
-        if options and path:
-            storage_of(path).remember(path, options)
+    """Read these paths, or else those in the folder by default, with these options in this thread."""
+    default = absolute(os.environ.get(FOLDER_VARIABLE, ""))
+    for path in [path for path in paths if path] or [default]:
+        storage_of(path).remember(path, options or {})
 
 
 def _num_regions(tars: tuple[Tar, ...]) -> int:

@@ -22,7 +22,6 @@ from .tar_reader import MAX_IMAGE_BYTES
 from .tar_reader import REGULAR
 from .tar_reader import Archive
 from .tar_reader import Member
-from .tar_reader import open_archive
 from .tar_reader import read_header
 from .tar_reader import storage_of
 
@@ -80,8 +79,8 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path, header, size, name = match.groups()
         path = _unquoted(path)
         if not storage_of(path).may_read(path):
-            problem = "is not read because a dataset says so. Load it from there yourself first."
-            raise ArchiveError(path, problem, advice="A URL in a dataset could lead anywhere.")
+            problem = "is not read because a dataset says so."
+            raise ArchiveError(path, problem, advice=storage_of(path).how_to_allow(path))
         return path, int(header), int(size), name
 
     @classmethod
@@ -94,7 +93,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             If the archive cannot be read, or is not the one that the URL was made from.
         """
         path, offset, size, name = cls.parse(url)
-        archive = open_archive(path)
+        archive = storage_of(path).open_placed(path)
         fits = size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
         if fits and size > LARGE_IMAGE:
             fits = _is_header_of(archive.read(offset, BLOCK), name, size)

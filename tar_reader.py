@@ -8,6 +8,7 @@ two regions.
 import functools
 import io
 import itertools
+import logging
 import os
 import re
 import stat
@@ -29,8 +30,18 @@ from .ilsvrc2012 import CLUTTER
 from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
+from .ilsvrc2012 import without_secrets
 
 logger = datasets.logging.get_logger("datasets.imagenet2012")
+
+
+def _leave_out_secrets(record: logging.LogRecord) -> bool:
+    """Strike out of a warning what in its URLs may be secret."""
+    record.msg, record.args = without_secrets(record.getMessage(), in_text=True), ()
+    return True
+
+
+logger.addFilter(_leave_out_secrets)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -93,9 +104,20 @@ class Storage:
             problem = f"cannot be opened: {error.strerror}."
             raise ArchiveError(path, problem, advice=advice) from error
 
+    def open_placed(self, path: str) -> "Archive":
+        """Open an archive for rows in place, which hold no storage options; see `open`."""
+        return self.open(path)
+
     def may_read(self, path: str) -> bool:
         """Tell whether a path that a dataset names may be read."""
         return True
+
+    def how_to_allow(self, path: str) -> str:
+        """Say what lets a dataset's path be read that may not be."""
+        return "Install the package imagenet2012, which reads URLs."
+
+    def check_rights(self, path: str) -> None:
+        """Raise `ArchiveError` if what seems not to exist is forbidden; the disk says so itself."""
 
     def forget(self, path: str) -> None:
         """Look at an archive anew when it is opened again; the disk is always looked at."""
@@ -104,7 +126,10 @@ class Storage:
         """Raise `ArchiveError` if an index in place could not hold the path of an archive."""
 
     def remember(self, path: str, options: dict[str, Any]) -> None:
-        """Take storage options for a path; the disk needs none."""
+        """Take storage options for a path, for this thread; the disk needs none."""
+
+    def rely(self, path: str) -> None:
+        """Let rows in place be read with the options that were taken, or raise `ArchiveError`."""
 
 
 class _NoUrls(Storage):

@@ -40,11 +40,14 @@ def store(
 ) -> Iterator[object_store.Store]:
     monkeypatch.setattr(remote, "RETRY_AFTER", (0.01, 0.01))
     monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
-    remote._opened.cache_clear()
+    remote._archives.clear()
+    remote._by_identity.clear()
     server.reset()
     yield server
     server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
-    remote._options.clear()
+    remote._placed.clear()
+    remote._named.clear()
+    os.environ.pop(remote.HOSTS_VARIABLE, None)
 
 
 @pytest.fixture(scope="module")
