@@ -23,6 +23,7 @@ from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
+from .ilsvrc2012 import without_secrets
 from .tar_reader import BLOCK
 from .tar_reader import REGULAR
 from .tar_reader import Region
@@ -101,10 +102,10 @@ def find_archives(data_dir: str | None) -> dict[str, str]:
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if data_dir:
-        folder, where = data_dir, f"Looked in {data_dir},"
+        folder, where = data_dir, f"Looked in {without_secrets(data_dir)},"
     elif named:
         folder = absolute(named)
-        where = f"Looked in {folder}, which {FOLDER_VARIABLE} names,"
+        where = f"Looked in {without_secrets(folder)}, which {FOLDER_VARIABLE} names,"
     else:
         folder = absolute(".")
         where = f"No data_dir was given, {FOLDER_VARIABLE} is not set; in {folder},"
@@ -136,7 +137,8 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
     archives: dict[str, str] = {}
     for key, path in ((k, p) for k, paths in listed(by_split, folder).items() for p in paths):
         if not status_of(path):
-            raise ManualDownloadError(f"Looked for {path}, {describe(path)}\n\n{INSTRUCTIONS}")
+            looked = f"Looked for {without_secrets(path)}, {describe(path)}"
+            raise ManualDownloadError(f"{looked}\n\n{INSTRUCTIONS}")
         split = key
         if not split:
             kind = kind_of(path)
@@ -210,7 +212,8 @@ def describe(folder: str) -> str:
         known = "" if is_url(folder) else f" (the path is right up to {parent or '/'})"
         return f"which does not exist, or is hidden from you{known}."
     if not is_dir(folder):
-        return f"which is a file: pass the folder that it is in, {folder.rpartition('/')[0]}."
+        parent = without_secrets(folder).rpartition("/")[0]
+        return f"which is a file: pass the folder that it is in, {parent}."
     try:
         names = sorted(storage_of(folder).entries(folder))
     except OSError as error:
@@ -227,7 +230,7 @@ def _hints(folder: str, name: str) -> Iterator[str]:
     """Say what an entry of a folder has to do with ILSVRC2012, if it has."""
     path = f"{folder}/{name}".rstrip("/")
     if name[-1] == "/" and (inside := archives_in(path)):
-        yield f"The archives are in its subfolder {name} ({', '.join(inside)}): pass {path}."
+        yield f"The archives are in its subfolder {name} ({', '.join(inside)}): pass {without_secrets(path)}."
         return
     for pattern, meaning in HINTS:
         if re.fullmatch(pattern, name):
@@ -238,7 +241,7 @@ def _hints(folder: str, name: str) -> Iterator[str]:
         if kind in SOURCES:
             kind = (
                 f"the {kind} archive under another name: call it {SOURCES[kind].file_names[0]}, "
-                f"or pass data_files={{{kind!r}: {path!r}}}"
+                f"or pass data_files={{{kind!r}: {without_secrets(path)!r}}}"
             )
         yield f"{name} seems to be {kind}."
 
@@ -329,7 +332,7 @@ def check_sha256(split: str, path: str) -> None:
         found = sha256_of(path, bar.update)
     if found != expected:
         raise NonMatchingChecksumError(
-            f"{path}: its SHA-256 is {found}, that of the original {expected}. The "
+            f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. The "
             f"archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}."
         )
 

@@ -64,6 +64,7 @@ from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
+from .ilsvrc2012 import without_secrets
 from .in_place import NamedImage
 from .in_place import url_of
 from .tar_reader import Archive
@@ -311,7 +312,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         except NonMatchingSplitsSizesError as error:
-            counts = ", ".join(f"{SOURCES[s].num_examples:,} in {p}" for s, p in archives.items())
+            counts = ", ".join(
+                f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
+                for split, path in archives.items()
+            )
             raise NonMatchingSplitsSizesError(
                 f"The archives do not hold the expected numbers of images ({counts}). For a subset "
                 f'pass verification_mode="no_checks". Details: {error}'
@@ -338,7 +342,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _write_origin(self, archives: dict[str, str]) -> None:
         """Write what the copy was made of, for when the archives are gone."""
-        folder = next(iter(archives.values())).rpartition("/")[0]
+        folder = without_secrets(next(iter(archives.values()))).rpartition("/")[0]
         origin = {
             "folder": folder,
             "splits": list(archives),

@@ -29,6 +29,7 @@ from imagenet2012.archives import is_dir
 from imagenet2012.archives import listed
 from imagenet2012.archives import warn_of_missing
 from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.imagenet2012 import DATA_HASH
 from imagenet2012.imagenet2012 import ORIGIN
 from imagenet2012.imagenet2012 import VERSION
@@ -195,7 +196,7 @@ class Loader:
             if name not in SOURCES:
                 raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
             if name not in self.archives and name not in self.copies:
-                found = ", ".join(self.archives.values())
+                found = ", ".join(map(without_secrets, self.archives.values()))
                 raise ManualDownloadError(
                     f"No archive of the {name} split, only {found}.\n\n{INSTRUCTIONS}"
                 )
@@ -272,6 +273,7 @@ class CopyBuilder(Imagenet2012):
 
 def _find_copies(name: str, folder: str | None, options: dict[str, Any]) -> dict[str, str]:
     """Return the config id of the newest copy of each split, made from a folder or from any."""
+    folder = folder and without_secrets(folder)
     root = absolute(options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
     chosen = {
         "label_names": options.get("label_names") or "words",
@@ -286,7 +288,7 @@ def _find_copies(name: str, folder: str | None, options: dict[str, Any]) -> dict
                     found.append((int(status.version), entry.name, _read_origin(path)))
     copies: dict[str, str] = {}
     for _, config_id, origin in sorted(found, key=lambda one: one[0]):
-        if origin.items() >= chosen.items() and folder in (None, origin["folder"]):
+        if origin.items() >= chosen.items() and origin["folder"] == (folder or origin["folder"]):
             copies |= dict.fromkeys(origin["splits"], config_id)
     return copies
 
