@@ -230,7 +230,8 @@ def _hints(folder: str, name: str) -> Iterator[str]:
     """Say what an entry of a folder has to do with ILSVRC2012, if it has."""
     path = f"{folder}/{name}".rstrip("/")
     if name[-1] == "/" and (inside := archives_in(path)):
-        yield f"The archives are in its subfolder {name} ({', '.join(inside)}): pass {without_secrets(path)}."
+        splits, path = ", ".join(inside), without_secrets(path)
+        yield f"The archives are in its subfolder {name} ({splits}): pass {path}."
         return
     for pattern, meaning in HINTS:
         if re.fullmatch(pattern, name):
@@ -332,8 +333,8 @@ def check_sha256(split: str, path: str) -> None:
         found = sha256_of(path, bar.update)
     if found != expected:
         raise NonMatchingChecksumError(
-            f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. The "
-            f"archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}."
+            f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. "
+            f"The archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}."
         )
 
 

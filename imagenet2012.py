@@ -568,7 +568,7 @@ def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
 
 
 def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
-    """Read these paths, or else those in the folder by default, with these options in this thread."""
+    """Read these paths, or else the folder by default, with these options in this thread."""
     default = absolute(os.environ.get(FOLDER_VARIABLE, ""))
     for path in [path for path in paths if path] or [default]:
         storage_of(path).remember(path, options or {})

@@ -19,6 +19,7 @@ import pytest
 import web_server
 from conftest import ROOT
 from conftest import Archives
+from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from rows import contents
 from rows import undecoded
@@ -27,14 +28,15 @@ from rows import wanted
 import imagenet2012
 from imagenet2012 import ArchiveError
 from imagenet2012 import remote
-from imagenet2012.ilsvrc2012 import without_secrets
+from imagenet2012 import remote_archive
 
 VALIDATION = "ILSVRC2012_img_val.tar"
+without_secrets = imagenet2012.ilsvrc2012.without_secrets
 
 
 @pytest.fixture
 def web(archives: Archives, monkeypatch: pytest.MonkeyPatch) -> Iterator[web_server.Web]:
-    monkeypatch.setattr(remote, "RETRY_AFTER", (0.01,))
+    monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01,))
     with web_server.running() as server:
         server.files[f"/a/{VALIDATION}"] = (archives.folder / VALIDATION).read_bytes()
         yield server
@@ -232,8 +234,8 @@ def test_an_archive_that_is_replaced_while_it_is_read_gives_no_wrong_row(
     order: str,
 ) -> None:
     monkeypatch.setattr(imagenet2012.imagenet2012, "MIN_REGION_BYTES", 1 << 14)
-    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 16)
-    monkeypatch.setattr(remote, "PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 16)
+    monkeypatch.setattr(remote_archive, "PIECE_BYTES", 1 << 14)
     web.tells_etag, web.keeps_conditions, web.modified = tells == "etag", keeps, 1_000_000_000
     images = {w: [(n, d + b"a" * 9000) for n, d in m] for w, m in fakes.train_images(3, 30)}
     others = {w: [(n, d[:-9000] + b"b" * 9000) for n, d in m] for w, m in images.items()}
@@ -321,3 +323,101 @@ def test_odd_keys_and_file_systems_are_read(
         loaded = load(f"{url}/v.tar", cache, config)
         assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
     assert isinstance(loaded, datasets.Dataset)
+
+
+# ------------------------------------------------------------------------- storage options
+
+
+class Bucket(HTTPFileSystem):
+    """A store whose URLs do not say where it is, as those of S3."""
+
+    protocol = "bucket"
+
+    def __init__(self, endpoint_url: str = "http://127.0.0.1:9", key: str = "", **kw: Any) -> None:
+        self.endpoint_url = endpoint_url
+        super().__init__(client_kwargs={"headers": {"X-Key": key}}, **kw)
+
+    def encode_url(self, url: str) -> Any:
+        return super().encode_url(f"{self.endpoint_url}/{url.partition('://')[2]}")
+
+
+BUCKET = f"bucket://a/{VALIDATION}"
+
+
+@pytest.fixture
+def twins(web: web_server.Web) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """Options of two stores that have an archive of the same layout under the same URL."""
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    members = fakes.flat_images("val", 30)
+    with web_server.running() as other:
+        for server, end in ((web, b"1"), (other, b"2")):
+            server.files[f"/a/{VALIDATION}"] = fakes.tar((n, d + end * 70_000) for n, d in members)
+        yield {"endpoint_url": web.url}, {"endpoint_url": other.url}
+
+
+def ends(rows: Any) -> set[bytes]:
+    """Return the last byte of each image, which tells the store."""
+    return {data[-1:] for _, data, _ in contents(rows)}
+
+
+def test_what_was_loaded_from_a_store_is_read_from_it(
+    twins: tuple[dict[str, str], dict[str, str]],
+    cache: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = twins
+    monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 18)
+    placed = load(BUCKET, cache, "in_place", storage_options=first)
+    streams = [load(BUCKET, cache, streaming=True, storage_options=o) for o in (first, second)]
+    running = iter(undecoded(streams[0]))
+    assert next(running)["image"]["bytes"][-1:] == b"1"
+    copied = load(BUCKET, cache, storage_options=second)
+    assert ends(copied) == {b"2"}
+    assert ends(placed) == {b"1"}
+    assert [ends(stream) for stream in streams] == [{b"1"}, {b"2"}]
+    assert {row["image"]["bytes"][-1:] for row in running} == {b"1"}
+    assert ends(placed) == {b"1"}
+    builders = [
+        datasets.load_dataset_builder(
+            "imagenet2012",
+            data_files={"validation": BUCKET},
+            cache_dir=cache["cache_dir"] + "/builders",
+            storage_options=options,
+        )
+        for options in (first, second)
+    ]
+    builders[0].download_and_prepare(verification_mode="no_checks")
+    assert ends(builders[0].as_dataset("validation")) == {b"1"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_in_place_of_two_stores_are_refused(
+    twins: tuple[dict[str, str], dict[str, str]], cache: dict[str, Any], streaming: bool
+) -> None:
+    first, second = twins
+    placed = load(BUCKET, cache, "in_place", storage_options=first)
+    with pytest.raises(ArchiveError, match=r"from another store .*endpoint_url") as caught:
+        load(BUCKET, cache, "in_place", storage_options=second, streaming=streaming)
+    assert "Use another process" in str(caught.value)
+    assert ends(placed) == {b"1"}
+
+
+def test_a_failed_load_does_not_bind_a_bucket(
+    twins: tuple[dict[str, str], dict[str, str]], cache: dict[str, Any]
+) -> None:
+    with pytest.raises(ArchiveError, match="cannot be reached"):
+        load(BUCKET, cache, "in_place")
+    assert ends(load(BUCKET, cache, "in_place", storage_options=twins[0])) == {b"1"}
+
+
+def test_a_new_key_is_taken_at_the_next_load(
+    twins: tuple[dict[str, str], dict[str, str]], web: web_server.Web, cache: dict[str, Any]
+) -> None:
+    web.key = "old"
+    placed = load(BUCKET, cache, "in_place", storage_options={**twins[0], "key": "old"})
+    assert ends(placed) == {b"1"}
+    web.key = "new"
+    with pytest.raises(ArchiveError, match="403"):
+        contents(placed)
+    load(BUCKET, cache, "in_place", storage_options={**twins[0], "key": "new"})
+    assert ends(placed) == {b"1"}

@@ -24,6 +24,8 @@ class Web:
         Status of each answer, if it is not 0.
     modified : int
         Seconds since 1970, for ``Last-Modified``; 0 for none.
+    key : str
+        What requests must have as ``X-Key``, if it is not empty.
     hangs : threading.Event
         While it is set, requests for data are not answered.
     sent : int
@@ -35,7 +37,7 @@ class Web:
         self.knows_ranges = self.tells_length = self.tells_etag = self.keeps_conditions = True
         self.refuses, self.modified, self.sent, self.requests = 0, 0, 0, 0
         self.hangs, self.released = threading.Event(), threading.Event()
-        self.url = self.host = ""
+        self.url = self.host = self.key = ""
 
 
 def handler(web: Web) -> type[BaseHTTPRequestHandler]:
@@ -58,6 +60,8 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             web.requests += 1
             data = web.files.get(self.path.partition("?")[0])
+            if web.key and self.headers.get("X-Key") != web.key:
+                return self.end(403)
             if web.refuses or data is None:
                 return self.end(web.refuses or 404)
             etag = f'"{hashlib.md5(data).hexdigest()}"' if web.tells_etag else ""
