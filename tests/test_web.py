@@ -37,6 +37,7 @@ without_secrets = imagenet2012.ilsvrc2012.without_secrets
 @pytest.fixture
 def web(archives: Archives, monkeypatch: pytest.MonkeyPatch) -> Iterator[web_server.Web]:
     monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01,))
+    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
     with web_server.running() as server:
         server.files[f"/a/{VALIDATION}"] = (archives.folder / VALIDATION).read_bytes()
         yield server
@@ -277,14 +278,12 @@ def test_ctrl_c_ends_a_process_whose_server_hangs(
         time.sleep(0.01)
     web.hangs.set()
     time.sleep(2)
-    asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)  # a second or two; a slow machine may take longer
     finally:
         process.kill()
     assert "KeyboardInterrupt" in said
-    assert time.monotonic() - asked < 20
 
 
 def test_a_silent_server_is_given_up(
