@@ -8,7 +8,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SCRIPT = (
     "imagenet2012",
     "ilsvrc2012",
+    "storage",
     "tar_reader",
+    "in_turns",
     "contents",
     "copies",
     "options",

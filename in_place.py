@@ -19,15 +19,14 @@ import PIL.ImageOps
 
 from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import ArchiveError
-from .tar_reader import BLOCK
-from .tar_reader import MAX_IMAGE_BYTES
+from .in_turns import begun_ahead
+from .storage import BLOCK
+from .storage import MAX_IMAGE_BYTES
+from .storage import Archive
+from .storage import storage_of
 from .tar_reader import REGULAR
-from .tar_reader import Archive
 from .tar_reader import Member
-from .tar_reader import begun_ahead
-from .tar_reader import open_archive
 from .tar_reader import read_header
-from .tar_reader import storage_of
 
 PREFIX = "imagenet2012://"
 # Larger images are rare: of these the header is read first, lest a forged size has much read.
@@ -83,8 +82,8 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path, header, size, name = match.groups()
         path = _unquoted(path)
         if not storage_of(path).may_read(path):
-            problem = "is not read because a dataset says so. Load it from there yourself first."
-            raise ArchiveError(path, problem, advice="A URL in a dataset could lead anywhere.")
+            problem = "is not read because a dataset says so."
+            raise ArchiveError(path, problem, advice=storage_of(path).how_to_allow(path))
         return path, int(header), int(size), name
 
     @classmethod
@@ -97,7 +96,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             If the archive cannot be read, or is not the one that the URL was made from.
         """
         path, offset, size, name = cls.parse(url)
-        archive = open_archive(path)
+        archive = storage_of(path).open_placed(path)
         fits = size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
         if fits and size > LARGE_IMAGE:
             fits = _is_header_of(archive.read(offset, BLOCK), name, size)
@@ -116,7 +115,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         """Let the kernel fetch an image that will be read soon; what is wrong, the reading says."""
         try:
             path, offset, size, _ = cls.parse(url)
-            archive = open_archive(path)
+            archive = storage_of(path).open_placed(path)
         except (OSError, ArchiveError):
             return
         if size <= LARGE_IMAGE and offset + BLOCK + size <= archive.size:

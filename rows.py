@@ -14,12 +14,12 @@ from .arrow_tables import Row
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .in_place import url_of
-from .tar_reader import Archive
+from .in_turns import begun_ahead
+from .in_turns import in_turns
+from .storage import Archive
+from .storage import Tar
 from .tar_reader import Member
-from .tar_reader import Tar
 from .tar_reader import TarReader
-from .tar_reader import begun_ahead
-from .tar_reader import in_turns
 
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.

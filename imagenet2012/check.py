@@ -15,14 +15,14 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.ilsvrc2012 import read_labels
+from imagenet2012.in_turns import in_turns
 from imagenet2012.rows import NUM_REGIONS
-from imagenet2012.tar_reader import Archive
-from imagenet2012.tar_reader import Region
-from imagenet2012.tar_reader import Tar
+from imagenet2012.storage import Archive
+from imagenet2012.storage import Region
+from imagenet2012.storage import Tar
+from imagenet2012.storage import open_archive
 from imagenet2012.tar_reader import TarReader
 from imagenet2012.tar_reader import class_tars
-from imagenet2012.tar_reader import in_turns
-from imagenet2012.tar_reader import open_archive
 
 Progress = Callable[[int], object]
 

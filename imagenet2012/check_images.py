@@ -9,10 +9,10 @@ from imagenet2012.check import parts
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.in_place import decode_image
-from imagenet2012.tar_reader import Region
-from imagenet2012.tar_reader import Tar
+from imagenet2012.storage import Region
+from imagenet2012.storage import Tar
+from imagenet2012.storage import open_archive
 from imagenet2012.tar_reader import TarReader
-from imagenet2012.tar_reader import open_archive
 from imagenet2012.workers import results
 from imagenet2012.workers import stopped
 

@@ -31,7 +31,7 @@ from PIL import Image
 from imagenet2012 import seal
 from imagenet2012.in_place import Imagenet2012FileSystem
 from imagenet2012.in_place import upright
-from imagenet2012.tar_reader import status_of
+from imagenet2012.storage import status_of
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200

@@ -30,13 +30,14 @@ from imagenet2012.contents import check_kind
 from imagenet2012.copies import ORIGIN
 from imagenet2012.copies import read_origin
 from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.imagenet2012 import DATA_HASH
 from imagenet2012.imagenet2012 import VERSION
 from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.imagenet2012 import Imagenet2012Config
 from imagenet2012.imagenet2012 import as_data_files
 from imagenet2012.imagenet2012 import remember
-from imagenet2012.tar_reader import logger
+from imagenet2012.storage import logger
 
 NAME = "imagenet2012"
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -255,7 +256,7 @@ class Loader:
             if name not in SOURCES:
                 raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
             if name not in self.archives and name not in self.copies:
-                found = ", ".join(self.archives.values())
+                found = ", ".join(map(without_secrets, self.archives.values()))
                 raise ManualDownloadError(
                     f"No archive of the {name} split, only {found}.\n\n{INSTRUCTIONS}"
                 )
@@ -364,7 +365,7 @@ def _find(
         split: copy.config_id
         for copy in made
         for split in copy.origin["splits"]
-        if not streaming and folder in (None, *copy.origin["folders"])
+        if not streaming and (not folder or without_secrets(folder) in copy.origin["folders"])
     }
     try:
         return find_archives(folder), copies

@@ -186,11 +186,11 @@ def test_an_extracted_tree_is_not_walked(tmp_path: Path, cache: dict[str, Any]) 
         listed.append(path)
         return original(path)
 
-    imagenet2012.tar_reader.os.scandir = scandir  # type: ignore[assignment]
+    imagenet2012.storage.os.scandir = scandir  # type: ignore[assignment]
     try:
         assert imagenet2012.load(tmp_path, split="train", **cache).num_rows == 1
     finally:
-        imagenet2012.tar_reader.os.scandir = original
+        imagenet2012.storage.os.scandir = original
     assert str(tmp_path) not in listed
 
 
@@ -471,7 +471,7 @@ def test_a_new_release_does_not_prepare_again(archives: Archives, cache: dict[st
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the loader warns of."""
     warnings: list[str] = []
-    monkeypatch.setattr(imagenet2012.tar_reader.logger, "warning", warnings.append)
+    monkeypatch.setattr(imagenet2012.storage.logger, "warning", warnings.append)
     return warnings
 
 
