@@ -209,7 +209,7 @@ def check(
     ok = not missing and not any(report.problems for report in reports)
     if as_json:
         found = [dataclasses.asdict(report) for report in reports]
-        told = {"ok": ok, "well": ok}  # the second is its former name
+        told: dict[str, Any] = {"ok": ok, "well": ok}  # the second is its former name
         told |= {"missing": missing, "error": error and str(error), "archives": found}
         click.echo(json.dumps(told, indent=2))
     else:
