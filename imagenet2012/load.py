@@ -85,7 +85,7 @@ def load(
     Parameters
     ----------
     data_dir : str or path-like, optional
-        Folder that holds the archives.
+        Folder that holds the archives, or one that ``imagenet2012 prepare --output`` wrote.
     name : {"default", "in_place"}
         Copy the images into the cache, or leave them in the archives.
     split : str, list of str or datasets.ReadInstruction, optional
@@ -118,6 +118,13 @@ def load(
             "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
         )
     folder = None if data_dir is None else absolute(data_dir)
+    if folder and not data_files and is_dir(f"{folder}/data"):
+        from imagenet2012 import shards  # only here, as it takes long to import
+
+        if plans := shards.find_plans(folder):
+            kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
+            options = {"keep_in_memory": keep_in_memory, **kwargs}
+            return shards.load(folder, plans, name, split, streaming, **options)
     named = itertools.chain(*listed(data_files, folder).values())
     remember(kwargs.get("storage_options"), folder, *named)
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
