@@ -584,12 +584,12 @@ def test_show_draws_from_an_index(make: Make, exported: Path, tmp_path: Path) ->
 def test_check_proves_shards(make: Make, exported: Path, archives: Archives) -> None:
     output = make("--shards", 3)
     result = run("check", output, "--no-checks")
-    assert result.exit_code == 0 and result.output.endswith("All is well.\n"), result.output
+    assert result.exit_code == 0 and result.output.endswith("All OK.\n"), result.output
     assert f"60 images in 3 shards, an index of {archives.folder}/{TRAIN}" in result.output
     assert run("check", exported, "--no-checks").exit_code == 0
     result = run("check", output, "--json", "--split", "train")
     told = json.loads(result.output)
-    assert (result.exit_code, told["well"]) == (1, False)
+    assert (result.exit_code, told["ok"]) == (1, False)
     assert told["shards"][0]["problems"] == ["60 images instead of 1,281,167"]
 
 
