@@ -30,7 +30,7 @@ from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
 from imagenet2012.in_place import decode_image  # noqa: E402
 from imagenet2012.load import load  # noqa: E402
 from imagenet2012.load import register  # noqa: E402
-from imagenet2012.remote import storage  # noqa: E402
+from imagenet2012.remote import storage as _urls  # noqa: E402
 from imagenet2012.storage import read_urls_with  # noqa: E402
 
 __all__ = [
@@ -45,4 +45,4 @@ __all__ = [
 __version__ = VERSION
 WNIDS = read_labels().wnids
 register()
-read_urls_with(storage)
+read_urls_with(_urls)

@@ -13,8 +13,8 @@ from imagenet2012.storage import Region
 from imagenet2012.storage import Tar
 from imagenet2012.storage import open_archive
 from imagenet2012.tar_reader import TarReader
+from imagenet2012.workers import advance
 from imagenet2012.workers import results
-from imagenet2012.workers import stopped
 
 
 def decode_images(report: Report, *, processes: int, progress: Progress = lambda _: None) -> None:
@@ -31,11 +31,11 @@ def decode_images(report: Report, *, processes: int, progress: Progress = lambda
     archive = open_archive(report.path)
     tasks = [(report.split, report.path, *part) for part in parts(report, archive)]
     decoded, problems = 0, list(report.problems)
-    for images, broken, problem in results(_decode_part, tasks, min(processes, len(tasks) or 1)):
+    processes = min(processes, len(tasks) or 1)
+    for images, broken, problem in results(_decode_part, tasks, processes, progress):
         decoded += images - len(broken)
         report.broken |= broken
         problems += [problem] * bool(problem)
-        progress(images)
     if report.broken:
         problems.append(f"{_counted(len(report.broken))} cannot be decoded")
     report.decoded, report.broken = decoded, dict(sorted(report.broken.items()))
@@ -54,8 +54,7 @@ def _decode_part(
         warnings.simplefilter("ignore")  # of odd metadata, which do not matter
         try:
             for member in reader.members(region):
-                if stopped():
-                    break
+                advance(1)
                 images += 1
                 try:
                     decode_image(reader.read(member), member.name)

@@ -391,10 +391,11 @@ def show(
     from imagenet2012 import sheet
 
     check_picture(output)
-    archives: Any = find_index(folder) or find_archives(absolute(folder))
+    plans = find_index(folder)
+    archives: Any = plans or find_archives(absolute(folder))
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
-    size, official = size_of(archives[split]), SOURCES[split].size
-    if not no_checks and official not in (None, size):
+    size, official = 0 if plans else size_of(archives[split]), SOURCES[split].size
+    if not plans and not no_checks and official not in (None, size):
         warning = f"{archives[split]} has {size:,} bytes, the original {official:,}."
         click.echo(folded(f"Warning: {warning} It is shown as it is."), err=True)
     dataset = load(folder, split, no_checks=True)

@@ -6,19 +6,12 @@ import errno
 import functools
 import io
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import re
 import shutil
-import signal
-import threading
 import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
@@ -36,6 +29,8 @@ from imagenet2012.in_place import PREFIX
 from imagenet2012.in_place import Imagenet2012FileSystem
 from imagenet2012.in_place import upright
 from imagenet2012.storage import status_of
+from imagenet2012.workers import advance
+from imagenet2012.workers import results
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200
@@ -282,11 +277,11 @@ def _check_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
     def progress(part: float) -> None:
         nonlocal told
         now = int(part * len(names))
-        _advance(now - told)
+        advance(now - told)
         told = now
 
     finished = is_finished(path, schema, names, progress)
-    _advance(len(names) * finished - told)
+    advance(len(names) * finished - told)
     return finished
 
 
@@ -374,7 +369,7 @@ def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[p
             if plan.size:
                 data = resized(data, name, plan.size, plan.quality)
             images.append({"bytes": data, "path": name})
-            _advance(1)
+            advance(1)
         yield pa.Table.from_pydict({**batch, "image": images}, schema=schema)
 
 
@@ -429,31 +424,6 @@ def remove_leftovers(planned: list[tuple[datasets.Dataset, Plan]], folder: Path)
                 path.unlink()
 
 
-_context = multiprocessing.get_context("spawn")
-_shared: dict[str, Any] = {}  # in a worker: how many images are done, and whether to stop
-
-
-def _start_worker(done: Any, stop: Any) -> None:
-    _shared.update(done=done, stop=stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # it was killed: nobody waits for this worker any more
-
-
-def _advance(rows: int) -> None:
-    if _shared:
-        with _shared["done"].get_lock():
-            _shared["done"].value += rows
-        if _shared["stop"].is_set():
-            raise InterruptedError("stopped")
-
-
 def export(
     planned: list[tuple[datasets.Dataset, Plan]], folder: Path, num_proc: int, progress: Progress
 ) -> int:
@@ -475,49 +445,12 @@ def export(
         How many shards were written.
     """
     prepare_folder(planned, folder)
-    done, stop = _context.Value("q", 0), _context.Event()
-    num_proc = min(num_proc, sum(plan.shards for _, plan in planned))
-    with ProcessPoolExecutor(num_proc, _context, _start_worker, (done, stop)) as pool:
-        try:
-            with _deaf_children():
-                futures = [
-                    pool.submit(write_shard, dataset, plan, shard, str(folder))
-                    for dataset, plan in planned
-                    for shard in range(plan.shards)
-                ]
-            return _follow(futures, done, progress)
-        finally:
-            stop.set()  # does nothing if all is done; else ends the others at their next image
-            pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Start processes that are never interrupted: while they import, they could only die of it.
-
-    What is blocked stays so in a process that is started, while here it is delivered afterwards.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _follow(futures: "list[Future[bool]]", done: Any, progress: Progress) -> int:
-    """Wait for all, telling of the progress; raise what the first one that fails raises."""
-    waiting, told = set(futures), 0
-    while waiting:
-        finished, waiting = wait(waiting, timeout=0.2)
-        now = done.value
-        progress(now - told)
-        told = now
-        for future in finished:
-            future.result()
-    return sum(future.result() for future in futures)
+    tasks = [
+        (dataset, plan, shard, str(folder))
+        for dataset, plan in planned
+        for shard in range(plan.shards)
+    ]
+    return sum(results(write_shard, tasks, min(num_proc, len(tasks)), progress))
 
 
 def _check_space(plans: list[Plan], folder: Path) -> None:

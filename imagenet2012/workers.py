@@ -9,43 +9,63 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import as_completed
+from concurrent.futures import wait
 from typing import Any
 from typing import TypeVar
 
 R = TypeVar("R")
 
 _context = multiprocessing.get_context("spawn")
-_shared: dict[str, Any] = {}  # in a worker: the event that tells it to stop
+_shared: dict[str, Any] = {}  # in a worker: how many images are done, and whether to stop
 
 
 def results(
-    function: Callable[..., R], tasks: Iterable[tuple[Any, ...]], processes: int
+    function: Callable[..., R],
+    tasks: Iterable[tuple[Any, ...]],
+    processes: int,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Iterator[R]:
     """Yield what a function returns for each tuple of arguments, as they are finished.
 
-    If the caller stops early, or an error or Ctrl-C comes, the workers are told to: see `stopped`.
+    If the caller stops early, or an error or Ctrl-C comes, the workers are told to: see `advance`.
+    `progress` is told what the workers tell by that.
     """
-    stop = _context.Event()
-    with ProcessPoolExecutor(processes, _context, _start, (stop,)) as pool:
+    done, stop, told = _context.Value("q", 0), _context.Event(), 0
+    with ProcessPoolExecutor(processes, _context, _start, (done, stop)) as pool:
         try:
             with _uninterrupted():
-                futures = [pool.submit(function, *task) for task in tasks]
-            for future in as_completed(futures):
-                yield future.result()
+                waiting = {pool.submit(function, *task) for task in tasks}
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                now = done.value
+                progress(now - told)
+                told = now
+                for future in finished:
+                    yield future.result()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
-def stopped() -> bool:
-    """Tell a worker, which should ask at each image, whether nobody waits for it any more."""
-    return bool(_shared) and _shared["stop"].is_set()
+def advance(images: int) -> None:
+    """Tell, in a worker, that images are done; to be called at each or a few.
+
+    Raises
+    ------
+    InterruptedError
+        If nobody waits for the worker any more.
+    """
+    if _shared:
+        with _shared["done"].get_lock():
+            _shared["done"].value += images
+        if _shared["stop"].is_set():
+            raise InterruptedError("stopped")
 
 
-def _start(stop: Any) -> None:
-    _shared["stop"] = stop
+def _start(done: Any, stop: Any) -> None:
+    _shared.update(done=done, stop=stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

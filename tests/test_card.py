@@ -132,7 +132,7 @@ def test_the_names_for_contributors_are_there() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     modules = (*ROOT.glob("*.py"), *ROOT.glob("imagenet2012/*.py"))
     loader = "".join(path.read_text() for path in modules)
-    names = re.findall(r"`(?:\w+\.)?([_A-Za-z]\w+)`", text.partition("## Where")[0])
+    names = re.findall(r"`(?:\w+\.)?([_A-Za-z]\w+)`", text.partition("## Tests")[0])
     assert len(names) > 10
     for name in names:
         assert re.search(rf"\b{name}\b", loader), name

@@ -221,8 +221,8 @@ def test_check_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     else:
         os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=HANG)  # which waits for all that could write
-    assert process.returncode != 0
-    assert (output, "Traceback" in errors) == ("", False), errors
+    assert process.returncode != 0 and output == ""
+    # A worker that is just starting when the command is killed may say so.
     assert number == signal.SIGKILL or errors.strip() == "Aborted!"
 
 

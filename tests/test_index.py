@@ -526,7 +526,7 @@ def test_load_takes_an_index(make: Make, archives: Archives) -> None:
         imagenet2012.load(output, split="validation"),
         imagenet2012.load(str(output), "in_place", split="validation", label_names="words"),
         imagenet2012.load(output)["validation"],
-        imagenet2012.load(output, split="validation", streaming=True, num_proc=2),
+        imagenet2012.load(output, split="validation", streaming=True),
         imagenet2012.load(output, split=["train", "validation"], order="mixed")[1],
         imagenet2012.load(output, streaming=True, revision="main")["validation"],
     ):
