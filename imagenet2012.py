@@ -237,6 +237,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     manual_download_instructions = INSTRUCTIONS
     # What is to be checked; None where `datasets` does not say, which is when it streams.
     verification: datasets.VerificationMode | None = None
+    info: datasets.DatasetInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("data_dir") is not None:
@@ -455,8 +456,12 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
         is_mixed = shards[0].last - shards[0].first > 1
         opened.advise("RANDOM" if is_mixed or self.config.name == "in_place" else "SEQUENTIAL")
-        rows_of = functools.partial(self._rows_of_shard, opened, split, tars, store)
-        for number, rows in enumerate(self._follow(opened, rows_of, shards)):
+        if self.config.name == "in_place" and not (is_mixed or opened.is_remote):
+            followed = self._rows_in_turns(opened, split, tars, store, shards)
+        else:
+            rows_of = functools.partial(self._rows_of_shard, opened, split, tars, store)
+            followed = self._follow(opened, rows_of, shards)
+        for number, rows in enumerate(followed):
             names: set[str] = set()
             for index, row in enumerate(rows):
                 member = row.member
@@ -473,9 +478,23 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if self.config.name == "in_place" and archive.is_remote:
             # One small request leads to the next, so many shards are followed at a time.
             return archive.map(lambda shard: list(rows(shard)), shards)
-        if self.config.name == "in_place" and shards[0].last - shards[0].first == 1:
-            return in_turns(map(rows, shards))
         return map(rows, shards)
+
+    def _rows_in_turns(
+        self,
+        archive: Archive,
+        split: str,
+        tars: tuple[Tar, ...],
+        store: Store,
+        shards: list[Shard],
+    ) -> Iterable[Iterable[Row]]:
+        """Return the rows of each shard of one tar, many of which are followed in turn."""
+        readers = [TarReader(archive, tars[s.first], SOURCES[split].image) for s in shards]
+        members = in_turns(
+            reader.members(reader.tar.region(shard.region, shard.regions))
+            for reader, shard in zip(readers, shards, strict=True)
+        )
+        return map(functools.partial(self._rows_of_members, split, store), readers, members)
 
     def _rows_of_shard(
         self, archive: Archive, split: str, tars: tuple[Tar, ...], store: Store, shard: Shard
@@ -509,10 +528,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             # A reader looks at a few blocks before its region, and at what begins after it.
             archive = archive.in_order(tar, region, shard.last - shard.first == 1)
         reader = TarReader(archive, tar, SOURCES[split].image)
-        return self._rows_of_members(reader.members(region), reader, split, store)
+        return self._rows_of_members(split, store, reader, reader.members(region))
 
     def _rows_of_members(
-        self, members: Iterator[Member], reader: TarReader, split: str, store: Store
+        self, split: str, store: Store, reader: TarReader, members: Iterator[Member]
     ) -> Iterator[Row]:
         """Yield a row for each member."""
         for member in members:
