@@ -30,6 +30,7 @@ from .tar_reader import logger
 from .tar_reader import open_archive
 from .tar_reader import status_of
 from .tar_reader import storage_of
+from .trees import trees_in
 
 FOLDER_VARIABLE = "IMAGENET2012_DIR"
 
@@ -114,8 +115,9 @@ def find_archives(data_dir: str | None) -> dict[str, str]:
     else:
         folder = absolute(".")
         where = f"No data_dir was given, {FOLDER_VARIABLE} is not set; in {folder},"
-    if found := archives_in(folder):
-        return found
+    found = trees_in(folder) | archives_in(folder)
+    if found:
+        return {split: found[split] for split in SOURCES if split in found}
     raise ManualDownloadError(
         f"No archive of ILSVRC2012. {where} {describe(folder)}\n\n{INSTRUCTIONS}"
     )
@@ -302,7 +304,7 @@ NO_CACHE = (
 def check_size(split: str, path: str, strict: bool) -> None:
     """Hold an archive to its official size; only warn where `strict` is false."""
     expected, found = SOURCES[split].size, size_of(path)
-    if expected in (None, found):
+    if expected in (None, found) or is_dir(path):
         return
     problem = f"has {found:,} bytes, the original {split} archive has {expected:,}."
     cause = "It was cut off while downloading or copying" if found < expected else "It is another"
@@ -328,6 +330,9 @@ def sha256_of(path: str, progress: Callable[[int], object]) -> str:
 
 def check_sha256(split: str, path: str) -> None:
     """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
+    if is_dir(path):
+        logger.warning(f"{path}: extracted images have no SHA-256 that could be checked.")
+        return
     expected = SOURCES[split].sha256
     bar = datasets.utils.tqdm(
         total=size_of(path), unit="B", unit_scale=True, desc=f"SHA-256 {split}"

@@ -9,6 +9,7 @@ SCRIPT = (
     "imagenet2012",
     "ilsvrc2012",
     "tar_reader",
+    "trees",
     "contents",
     "archives",
     "in_place",

@@ -51,7 +51,6 @@ from .archives import find_archives
 from .archives import given_archives
 from .archives import is_dir
 from .archives import listed
-from .archives import size_of
 from .archives import told_of_the_cache
 from .archives import warn_of_missing
 from .arrow_tables import BUFFER_BYTES
@@ -66,25 +65,27 @@ from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
 from .contents import check_kind
 from .ilsvrc2012 import DOWNLOAD_PAGE
-from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
 from .in_place import InPlaceInfo
 from .in_place import NamedImage
-from .in_place import url_of
+from .in_place import place_of
 from .tar_reader import Archive
 from .tar_reader import Member
 from .tar_reader import Status
 from .tar_reader import Tar
 from .tar_reader import TarReader
 from .tar_reader import begun_ahead
-from .tar_reader import class_tars
 from .tar_reader import in_turns
 from .tar_reader import logger
-from .tar_reader import open_archive
-from .tar_reader import status_of
 from .tar_reader import storage_of
+from .trees import File
+from .trees import FileReader
+from .trees import Files
+from .trees import Tree
+from .trees import open_split
+from .trees import status_of_split
 
 # ------------------------------------------------------------------------- what the dataset is
 
@@ -169,7 +170,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
         except ManualDownloadError:
             return super().create_config_id(config_kwargs, custom_features)
         for split, path in archives.items():
-            status = status_of(path) or Status(0, 0, False)  # gone since it was found
+            status = status_of_split(path) or Status(0, 0, False)  # gone since it was found
             chosen[split] = f"{path.rpartition('/')[2]} {status.size} {status.version}"
             if self.name == "in_place":
                 chosen[split] += f" in {path}"
@@ -207,7 +208,9 @@ class Shard(NamedTuple):
     regions: int
 
 
-Store = Callable[[TarReader, Member], tuple[str, Any]]
+Part = Tar | Files
+Reader = TarReader | FileReader
+Store = Callable[[Any, Member | File], tuple[str, Any]]
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.
 NUM_REGIONS = 128
@@ -415,53 +418,58 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         archives = self.config.archives()
         if self.config.data_dir:
             warn_of_missing(archives)
-        self._check(archives, dl_manager.is_streaming)
-        order = self.config.order or ("mixed" if dl_manager.is_streaming else "archive")
-        if dl_manager.is_streaming:  # so that a program can know the length of an epoch
-            official = [s for s, path in archives.items() if size_of(path) == SOURCES[s].size]
+        streaming = dl_manager.is_streaming
+        self._check(archives, streaming)
+        order = self.config.order or ("mixed" if streaming else "archive")
+        given = {s: self._gen_kwargs(s, path, order, streaming) for s, path in archives.items()}
+        if streaming:  # so that a program can know the length of an epoch
+            official = [
+                s for s in given if open_split(archives[s]).is_official(s, given[s]["parts"])
+            ]
             self.info.splits = _official_splits(official) if official else None
-        return [
-            datasets.SplitGenerator(split, self._gen_kwargs(split, path, order))
-            for split, path in archives.items()
-        ]
+        else:
+            self._check_copy(archives, sum(p.size for kw in given.values() for p in kw["parts"]))
+        return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
 
     def _check(self, archives: dict[str, str], streaming: bool) -> None:
-        """Check all that can be known before the first example."""
-        modes = datasets.VerificationMode
+        """Check what the archives are."""
         for split, path in archives.items():
             check_kind(split, path)
             if self.config.name == "in_place":
                 storage_of(path).check_in_place(path)
-            if self.verification not in (None, modes.NO_CHECKS):
+            if self.verification not in (None, datasets.VerificationMode.NO_CHECKS):
                 check_size(split, path, strict=not streaming)
-        if streaming:
-            return
+
+    @property
+    def _is_checked(self) -> bool:
+        return self.verification != datasets.VerificationMode.NO_CHECKS
+
+    def _check_copy(self, archives: dict[str, str], size: int) -> None:
+        """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
         if is_dir(self._output_dir):
-            part = 1 / 300 if self.config.name == "in_place" else 1
-            check_space(self._output_dir, int(part * sum(map(size_of, archives.values()))))
-        if self.verification == modes.ALL_CHECKS:
+            check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
+        if self.verification == datasets.VerificationMode.ALL_CHECKS:
             for split, path in archives.items():
                 check_sha256(split, path)
 
-    def _gen_kwargs(self, split: str, path: str, order: str) -> dict[str, Any]:
+    def _gen_kwargs(
+        self, split: str, path: str, order: str, streaming: bool = False
+    ) -> dict[str, Any]:
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
-        archive = open_archive(path)
-        tars: tuple[Tar, ...] = (Tar(0, archive.size),)
-        if split == "train":
-            tars = class_tars(archive, read_labels(self.base_path).wnids)
-            if archive.size == SOURCES[split].size and len(tars) != NUM_CLASSES:
-                raise ArchiveError(path, f"holds {len(tars):,} class tars instead of 1000.")
-        for tar in dict.fromkeys((tars[0], tars[-1])):
-            reader = TarReader(archive, tar, SOURCES[split].image)
+        opened = open_split(path)
+        checked = self._is_checked and (not streaming or None)
+        parts = opened.parts(split, read_labels(self.base_path), checked)
+        for part in dict.fromkeys((parts[0], parts[-1])):
+            reader = opened.reader(part, SOURCES[split].image)
             next(reader.members(), None)
             reader.check_end_mark()
         if split == "train" and order == "archive":
-            shards = [Shard(index, index + 1, 0, 1) for index in range(len(tars))]
+            shards = [Shard(index, index + 1, 0, 1) for index in range(len(parts))]
         else:
-            regions = _num_regions(tars) if split == "train" else NUM_REGIONS
-            shards = [Shard(0, len(tars), k, regions) for k in range(regions)]
-        state = (path, archive.size, archive.version)
-        return {"split": split, "archive": state, "tars": tars, "shards": shards}
+            regions = _num_regions(parts) if split == "train" else NUM_REGIONS
+            shards = [Shard(0, len(parts), k, regions) for k in range(regions)]
+        state = (path, opened.size, opened.version)
+        return {"split": split, "archive": state, "parts": parts, "shards": shards}
 
     # --------------------------------------------------------------------- the examples
 
@@ -482,7 +490,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             rows = self._rows(_leave_in_place, **kwargs)
             return tables_of(rows, length, None, cancelled)
         buffer = None
-        if not open_archive(kwargs["archive"][0]).is_remote:
+        if not open_split(kwargs["archive"][0]).is_remote:
             buffer = ImageBuffer(min(length * BUFFER_BYTES, MAX_TABLE_BYTES))
         rows = self._rows(functools.partial(_copy, kwargs["split"], buffer), **kwargs)
         return prefetched(tables_of(rows, length, buffer, cancelled), cancelled)
@@ -492,18 +500,18 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         store: Store,
         split: str,
         archive: tuple[str, int, int | str],
-        tars: tuple[Tar, ...],
+        parts: tuple[Part, ...],
         shards: list[Shard],
     ) -> Iterator[tuple[Place, Row]]:
         """Yield the rows of all shards, each with its place."""
         path, size, version = archive
         remember(self.storage_options, path)  # this may be a new process
-        opened = open_archive(path)
+        opened = open_split(path, self._is_checked)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
         is_mixed = shards[0].last - shards[0].first > 1
         opened.advise("RANDOM" if is_mixed or self.config.name == "in_place" else "SEQUENTIAL")
-        rows_of = functools.partial(self._rows_of_shard, opened, split, tars, store)
+        rows_of = functools.partial(self._rows_of_shard, opened, split, parts, store)
         for number, rows in enumerate(self._follow(opened, rows_of, shards)):
             names: set[str] = set()
             for index, row in enumerate(rows):
@@ -515,7 +523,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             opened.check_unchanged()
 
     def _follow(
-        self, archive: Archive, rows: Callable[[Shard], Iterator[Row]], shards: list[Shard]
+        self, archive: Archive | Tree, rows: Callable[[Shard], Iterator[Row]], shards: list[Shard]
     ) -> Iterable[Iterable[Row]]:
         """Return the rows of each shard."""
         if self.config.name == "in_place" and archive.is_remote:
@@ -526,10 +534,15 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         return map(rows, shards)
 
     def _rows_of_shard(
-        self, archive: Archive, split: str, tars: tuple[Tar, ...], store: Store, shard: Shard
+        self,
+        archive: Archive | Tree,
+        split: str,
+        parts: tuple[Part, ...],
+        store: Store,
+        shard: Shard,
     ) -> Iterator[Row]:
-        """Return the rows of a shard; of several tars, one from each in turn."""
-        chosen = list(tars[shard.first : shard.last])
+        """Return the rows of a shard; of several parts, one from each in turn."""
+        chosen = list(parts[shard.first : shard.last])
         rows_of = functools.partial(self._rows_of_region, archive, split, store, shard)
         if len(chosen) == 1:
             return rows_of(chosen[0])
@@ -537,7 +550,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         random.Random(shard.region).shuffle(chosen)
         return self._one_of_each(archive, begun_ahead(map(rows_of, chosen)))
 
-    def _one_of_each(self, archive: Archive, streams: Iterable[Iterator[Row]]) -> Iterator[Row]:
+    def _one_of_each(
+        self, archive: Archive | Tree, streams: Iterable[Iterator[Row]]
+    ) -> Iterator[Row]:
         """Yield a row of each stream in turn."""
         apply = map if self.config.name == "in_place" else archive.map
         while streams:
@@ -549,37 +564,38 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                     yield row
 
     def _rows_of_region(
-        self, archive: Archive, split: str, store: Store, shard: Shard, tar: Tar
+        self, archive: Any, split: str, store: Store, shard: Shard, part: Part
     ) -> Iterator[Row]:
-        """Return the rows of a region of a tar, whose beginning is announced already."""
-        region = tar.region(shard.region, shard.regions)
+        """Return the rows of a region of a part, whose beginning is announced already."""
+        region = part.region(shard.region, shard.regions)
         if self.config.name != "in_place":
             # A reader looks at a few blocks before its region, and at what begins after it.
-            archive = archive.in_order(tar, region, shard.last - shard.first == 1)
-        reader = TarReader(archive, tar, SOURCES[split].image)
+            archive = archive.in_order(part, region, shard.last - shard.first == 1)
+        reader = archive.reader(part, SOURCES[split].image)
         return self._rows_of_members(reader.members(region), reader, split, store)
 
     def _rows_of_members(
-        self, members: Iterator[Member], reader: TarReader, split: str, store: Store
+        self, members: Iterator[Member | File], reader: Reader, split: str, store: Store
     ) -> Iterator[Row]:
         """Yield a row for each member."""
         for member in members:
-            label = self._label(reader.archive, split, reader.tar, member)
+            label = self._label(reader, split, member)
             # The image is not kept in a variable here, where it would stay until the next round.
             yield Row(member, *store(reader, member), label)
 
-    def _label(self, archive: Archive, split: str, tar: Tar, member: Member) -> int:
-        """Return the label: the class tar's in training, else by the number in the file name."""
+    def _label(self, reader: Reader, split: str, member: Member | File) -> int:
+        """Return the label: its class's in training, else by the number in the file name."""
+        part = reader.tar
         found = SOURCES[split].image.fullmatch(member.name)
         assert found, member.name
-        if split == "train" and found[1] == tar.wnid:
-            return tar.label
+        if split == "train" and found[1] == part.wnid:
+            return part.label
         if split != "train" and 1 <= int(found[1]) <= SOURCES[split].num_examples:
             if split == "test":
                 return -1
             return read_labels(self.base_path).validation[int(found[1]) - 1]
-        problem = f"{member.name!r} does not belong in {tar.wnid or split}."
-        raise ArchiveError(archive.path, problem, member.start)
+        problem = f"{member.name!r} does not belong in {part.wnid or split}."
+        raise ArchiveError(reader.archive.path, problem, member.start)
 
     # --------------------------------------------------------------------- what is prepared
 
@@ -627,14 +643,14 @@ def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
             storage_of(path).remember(path, options)
 
 
-def _num_regions(tars: tuple[Tar, ...]) -> int:
-    """Return in how many regions class tars are read in turns, so that each is worth a search."""
-    mean = sum(tar.end - tar.start for tar in tars) // len(tars)
+def _num_regions(parts: tuple[Part, ...]) -> int:
+    """Return in how many regions classes are read in turns, so that each is worth a search."""
+    mean = sum(part.size for part in parts) // len(parts)
     return max(1, min(NUM_REGIONS, mean // MIN_REGION_BYTES))
 
 
 def _copy(
-    split: str, buffer: ImageBuffer | None, reader: TarReader, member: Member
+    split: str, buffer: ImageBuffer | None, reader: Any, member: Member | File
 ) -> tuple[str, Any]:
     """Return path and bytes of an image, as the image column stores them."""
     # No file can have this path, which would make `datasets` drop the bytes if it encodes the
@@ -643,6 +659,6 @@ def _copy(
     return path, buffer.read(reader, member) if buffer else reader.read(member)
 
 
-def _leave_in_place(reader: TarReader, member: Member) -> tuple[str, None]:
-    """Return the URL of an image, and no bytes."""
-    return url_of(reader.archive, member), None
+def _leave_in_place(reader: Any, member: Member | File) -> tuple[str, None]:
+    """Return where an image is, and no bytes."""
+    return place_of(reader.archive, member), None

@@ -29,8 +29,10 @@ import datasets
 from .ilsvrc2012 import CLASS_TAR
 from .ilsvrc2012 import CLUTTER
 from .ilsvrc2012 import IMAGE_NAME
+from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
+from .ilsvrc2012 import Labels
 
 logger = datasets.logging.get_logger("datasets.imagenet2012")
 
@@ -265,6 +267,26 @@ class Archive:
         data = self.read(offset + BLOCK, size)
         return self.read(offset, BLOCK), data
 
+    def parts(self, split: str, labels: Labels, checked: bool | None = None) -> tuple["Tar", ...]:
+        """Return the class tars of the training archive, or the whole tar of another.
+
+        `checked` means nothing here: what is wrong is always an error.
+        """
+        if split != "train":
+            return (Tar(0, self.size),)
+        tars = class_tars(self, labels.wnids)
+        if self.is_official(split, tars) and len(tars) != NUM_CLASSES:
+            raise ArchiveError(self.path, f"holds {len(tars):,} class tars instead of 1000.")
+        return tars
+
+    def is_official(self, split: str, parts: Sequence["Tar"]) -> bool:
+        """Tell whether it has the size of the original archive."""
+        return self.size == SOURCES[split].size
+
+    def reader(self, part: "Tar", pattern: re.Pattern[str]) -> "TarReader":
+        """Return what reads a part."""
+        return TarReader(self, part, pattern)
+
     def in_order(self, tar: "Tar", region: "Region", alone: bool) -> "Archive":
         """Return an archive for reading a region of a tar from first to last.
 
@@ -488,6 +510,11 @@ class Tar(NamedTuple):
     wnid: str = ""
     label: int = -1
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.end - self.start
+
     def region(self, number: int, count: int) -> Region:
         """Return one of `count` equal regions, which together are the whole tar."""
         blocks = (self.end - self.start) // BLOCK
@@ -556,6 +583,13 @@ class TarReader:
         """Return the data of a member; see `check_size`."""
         self.check_size(member)
         return self.archive.read(member.data, member.size)
+
+    def read_into(self, member: Member, target: memoryview) -> int:
+        """Read a member to the beginning of `target`; return its size, or -1 if it is larger."""
+        if member.size > len(target):
+            return -1
+        self.archive.read_into(member.data, target[: member.size])
+        return member.size
 
     def check_size(self, member: Member) -> None:
         """Raise `ArchiveError` if a member is larger than any image may be."""
