@@ -9,13 +9,20 @@ DATA_DIR ?=
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --group test --group lint
-	touch $@
+# The loader with what it needs, which is all that the demo takes.
+$(VENV)/.loader: pyproject.toml
+	@echo "Making an environment in $(VENV) with datasets and Pillow (once, about half a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
 
-demo: $(VENV)/.installed  ## load the bundled archives, or those in DATA_DIR=..., and draw a contact sheet
+$(VENV)/.installed: $(VENV)/.loader
+	@echo "Adding what the tests need: Ray, an S3 server, Jupyter (once, about two minutes) ..."
+	@$(BIN)/python -m pip install --quiet --editable . --group test --group lint
+	@touch $@
+
+demo: $(VENV)/.loader  ## load the bundled archives, or those in DATA_DIR=..., and draw a contact sheet
 	$(BIN)/python examples/demo.py "$(DATA_DIR)"
 
 test: $(VENV)/.installed  ## run the tests

@@ -18,22 +18,16 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
+import contextlib
 import dataclasses
-import difflib
-import functools
 import inspect
-import io
 import itertools
-import json
 import os
-import random
 import re
 import threading
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
-from typing import NamedTuple
 
 import datasets
 import pyarrow as pa
@@ -64,26 +58,23 @@ from .arrow_tables import prefetched
 from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
 from .contents import check_kind
+from .copies import note_folder
+from .copies import write_origin
 from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
 from .in_place import InPlaceInfo
 from .in_place import NamedImage
-from .in_place import place_of
-from .tar_reader import Archive
-from .tar_reader import Member
+from .options import check_options
+from .options import check_value
+from .rows import RowReader
+from .rows import Shard
+from .rows import shards_of
 from .tar_reader import Status
-from .tar_reader import Tar
-from .tar_reader import TarReader
-from .tar_reader import begun_ahead
-from .tar_reader import in_turns
 from .tar_reader import logger
 from .tar_reader import storage_of
-from .trees import File
-from .trees import FileReader
-from .trees import Files
-from .trees import Tree
+from .trees import Part
 from .trees import open_split
 from .trees import status_of_split
 
@@ -118,20 +109,6 @@ HOMEPAGE = "https://image-net.org/"
 LICENSE = f"ImageNet terms of access: non-commercial research and education. See {DOWNLOAD_PAGE}"
 
 # ------------------------------------------------------------------------- what can be chosen
-
-ORDERS = ("archive", "mixed")
-LABEL_NAMES = ("words", "wnid")
-# What there is to choose, for who misspells it; the last are those of `datasets.load_dataset`.
-OPTIONS = (
-    *("data_dir", "data_files", "label_names", "order", "split", "streaming", "cache_dir"),
-    *("num_proc", "verification_mode", "keep_in_memory", "features", "download_mode"),
-)
-OTHER_WORDS = {"root": "data_dir", "folder": "data_dir", "shuffle": "order"}
-TRANSFORMS = ("transform", "transforms", "target_transform", "preprocess")
-TRANSFORM_ADVICE = (
-    "transform what was loaded, by dataset.with_transform(function) or, where it is streamed, "
-    "dataset.map(function). The function gets a batch as a dict of lists, or a row as a dict."
-)
 
 
 @dataclasses.dataclass
@@ -182,40 +159,7 @@ def as_data_files(archives: dict[str, str]) -> DataFilesDict:
     return DataFilesDict({s: DataFilesList([path], [()]) for s, path in archives.items()})
 
 
-def _meant(word: str, words: Iterable[str]) -> str:
-    """Say what a misspelt word may have meant."""
-    close = difflib.get_close_matches(word, words, 1) or [OTHER_WORDS.get(word, "")]
-    return f": did you mean {close[0]!r}?" if close[0] else f", only {', '.join(words)}."
-
-
 # ------------------------------------------------------------------------- the builder
-
-
-class Shard(NamedTuple):
-    """What is read in one go: the same region of each of some tars.
-
-    Attributes
-    ----------
-    first, last : int
-        The tars, of all in the archive; `last` is the first that does not belong.
-    region, regions : int
-        Which of how many equal regions of each.
-    """
-
-    first: int
-    last: int
-    region: int
-    regions: int
-
-
-Part = Tar | Files
-Reader = TarReader | FileReader
-Store = Callable[[Any, Member | File], tuple[str, Any]]
-# Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
-# where they are small, as each region costs a search and should give every class some images.
-NUM_REGIONS = 128
-MIN_REGION_BYTES = 256 << 10
-ORIGIN = "origin.json"  # beside a copy: what it was made of
 
 
 class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
@@ -246,9 +190,13 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     manual_download_instructions = INSTRUCTIONS
     # What is to be checked; None where `datasets` does not say, which is when it streams.
     verification: datasets.VerificationMode | None = None
+    info: datasets.DatasetInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._check_options(kwargs)
+        configs = [config.name for config in self.BUILDER_CONFIGS]
+        known = {field.name for field in dataclasses.fields(self.BUILDER_CONFIG_CLASS)}
+        known |= set(inspect.signature(datasets.DatasetBuilder.__init__).parameters)
+        check_options(kwargs.get("config_name") or configs[0], configs, kwargs, known)
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         folder, files = kwargs.get("data_dir"), kwargs.get("data_files")
@@ -264,29 +212,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         with told_of_the_cache(kwargs.get("cache_dir")):
             super().__init__(*args, **kwargs)
 
-    def _check_options(self, options: dict[str, Any]) -> None:
-        """Refuse a misspelt configuration or option in a sentence."""
-        names = [config.name for config in self.BUILDER_CONFIGS]
-        name = options.get("config_name") or names[0]
-        if name in SOURCES:
-            raise ValueError(f"{name!r} is a split, not a configuration: pass split={name!r}.")
-        if name not in names:
-            raise ValueError(f"no configuration {name!r}{_meant(name, names)}")
-        chosen = {field.name for field in dataclasses.fields(self.BUILDER_CONFIG_CLASS)}
-        known = chosen | set(inspect.signature(datasets.DatasetBuilder.__init__).parameters)
-        for option in options:
-            if option in TRANSFORMS:
-                raise ValueError(f"no option {option!r}: {TRANSFORM_ADVICE}")
-            if option not in known:
-                raise ValueError(f"no option {option!r}{_meant(option, OPTIONS)}")
-
     def _info(self) -> datasets.DatasetInfo:
-        for name, value, values in (
-            ("label_names", self.config.label_names, LABEL_NAMES),
-            ("order", self.config.order or "archive", ORDERS),
-        ):
-            if value not in values:
-                raise ValueError(f"{name} is {' or '.join(map(repr, values))}, not {value!r}.")
+        check_value("label_names", self.config.label_names)
+        check_value("order", self.config.order or "archive")
         labels = read_labels(self.base_path)
         names = labels.wnids if self.config.label_names == "wnid" else labels.words
         features = datasets.Features(
@@ -316,7 +244,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         with told_of_the_cache(self._cache_dir_root):
             super().download_and_prepare(*args, **kwargs)
         if not self._is_new:
-            self._note_folder()
+            with contextlib.suppress(ManualDownloadError):  # they are gone
+                note_folder(self._output_dir, self._archives_of_cache())
         mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
         if not self._is_new and mode != datasets.VerificationMode.NO_CHECKS:
             self._check_again(mode)
@@ -349,7 +278,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             raise
         if is_dir(self._output_dir):
             self._check_names(archives)
-            self._write_origin(archives)
+            order = self.config.order or "archive"
+            write_origin(self._output_dir, archives, self.config.label_names, order)
 
     def _check_names(self, archives: dict[str, str]) -> None:
         """Check that no image was written twice, also from two regions of a tar."""
@@ -362,32 +292,6 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             )
             if name:
                 raise ArchiveError(path, f"{name!r} appears twice in it.")
-
-    def _write_origin(self, archives: dict[str, str]) -> None:
-        """Write what the copy was made of, for when the archives are gone."""
-        origin = {
-            "folders": [_folder_of(archives)],
-            "splits": list(archives),
-            "label_names": self.config.label_names,
-            "order": self.config.order or "archive",
-        }
-        with io.FileIO(f"{self._output_dir}/{ORIGIN}", "w") as file:
-            file.write(json.dumps(origin).encode())
-
-    def _note_folder(self) -> None:
-        """Note beside a copy that its archives were seen in another folder, if they were."""
-        path = f"{self._output_dir}/{ORIGIN}"
-        try:
-            origin = read_origin(path)
-            folder = _folder_of(self._archives_of_cache())
-            if not folder or folder in origin["folders"]:
-                return
-            origin["folders"].append(folder)
-            with io.FileIO(f"{path}.{os.getpid()}", "w") as file:
-                file.write(json.dumps(origin).encode())
-            os.replace(f"{path}.{os.getpid()}", path)
-        except (OSError, ValueError, ManualDownloadError):
-            return  # not ours to write, or made before folders were noted: it is a comfort only
 
     def _check_again(self, mode: datasets.VerificationMode) -> None:
         """Check what was prepared before, perhaps with fewer checks; only warn unless by all."""
@@ -431,18 +335,18 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             self._check_copy(archives, sum(p.size for kw in given.values() for p in kw["parts"]))
         return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
 
+    @property
+    def _is_checked(self) -> bool:
+        return self.verification != datasets.VerificationMode.NO_CHECKS
+
     def _check(self, archives: dict[str, str], streaming: bool) -> None:
         """Check what the archives are."""
         for split, path in archives.items():
             check_kind(split, path)
             if self.config.name == "in_place":
                 storage_of(path).check_in_place(path)
-            if self.verification not in (None, datasets.VerificationMode.NO_CHECKS):
+            if self.verification is not None and self._is_checked:
                 check_size(split, path, strict=not streaming)
-
-    @property
-    def _is_checked(self) -> bool:
-        return self.verification != datasets.VerificationMode.NO_CHECKS
 
     def _check_copy(self, archives: dict[str, str], size: int) -> None:
         """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
@@ -463,22 +367,18 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             reader = opened.reader(part, SOURCES[split].image)
             next(reader.members(), None)
             reader.check_end_mark()
-        if split == "train" and order == "archive":
-            shards = [Shard(index, index + 1, 0, 1) for index in range(len(parts))]
-        else:
-            regions = _num_regions(parts) if split == "train" else NUM_REGIONS
-            shards = [Shard(0, len(parts), k, regions) for k in range(regions)]
-        state = (path, opened.size, opened.version)
-        return {"split": split, "archive": state, "parts": parts, "shards": shards}
+        return {
+            "split": split,
+            "archive": (path, opened.size, opened.version),
+            "parts": parts,
+            "shards": shards_of(split, parts, order),
+        }
 
     # --------------------------------------------------------------------- the examples
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yield examples one by one, for streaming."""
-        store: Store = functools.partial(_copy, kwargs["split"], None)
-        if self.config.name == "in_place":
-            store = _leave_in_place
-        for place, row in self._rows(store, **kwargs):
+        for place, row in self._rows(None, **kwargs):
             image = {"path": row.path, "bytes": row.data}
             example = {"file_name": row.member.name, "image": image, "label": row.label}
             yield key_of(place, row), example
@@ -487,115 +387,30 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         """Yield examples in tables, for preparing; see `arrow_tables`."""
         length, cancelled = max(1, self._writer_batch_size), threading.Event()
         if self.config.name == "in_place":
-            rows = self._rows(_leave_in_place, **kwargs)
-            return tables_of(rows, length, None, cancelled)
+            return tables_of(self._rows(None, **kwargs), length, None, cancelled)
         buffer = None
         if not open_split(kwargs["archive"][0]).is_remote:
             buffer = ImageBuffer(min(length * BUFFER_BYTES, MAX_TABLE_BYTES))
-        rows = self._rows(functools.partial(_copy, kwargs["split"], buffer), **kwargs)
+        rows = self._rows(buffer, **kwargs)
         return prefetched(tables_of(rows, length, buffer, cancelled), cancelled)
 
     def _rows(
         self,
-        store: Store,
+        buffer: ImageBuffer | None,
         split: str,
         archive: tuple[str, int, int | str],
         parts: tuple[Part, ...],
         shards: list[Shard],
     ) -> Iterator[tuple[Place, Row]]:
-        """Yield the rows of all shards, each with its place."""
+        """Yield the rows of shards, perhaps in a new process."""
         path, size, version = archive
-        remember(self.storage_options, path)  # this may be a new process
+        remember(self.storage_options, path)
         opened = open_split(path, self._is_checked)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
-        is_mixed = shards[0].last - shards[0].first > 1
-        opened.advise("RANDOM" if is_mixed or self.config.name == "in_place" else "SEQUENTIAL")
-        rows_of = functools.partial(self._rows_of_shard, opened, split, parts, store)
-        for number, rows in enumerate(self._follow(opened, rows_of, shards)):
-            names: set[str] = set()
-            for index, row in enumerate(rows):
-                member = row.member
-                if member.name in names:
-                    raise ArchiveError(path, f"{member.name!r} appears twice.", member.start)
-                names.add(member.name)
-                yield (number, index), row
-            opened.check_unchanged()
-
-    def _follow(
-        self, archive: Archive | Tree, rows: Callable[[Shard], Iterator[Row]], shards: list[Shard]
-    ) -> Iterable[Iterable[Row]]:
-        """Return the rows of each shard."""
-        if self.config.name == "in_place" and archive.is_remote:
-            # One small request leads to the next, so many shards are followed at a time.
-            return archive.map(lambda shard: list(rows(shard)), shards)
-        if self.config.name == "in_place" and shards[0].last - shards[0].first == 1:
-            return in_turns(map(rows, shards))
-        return map(rows, shards)
-
-    def _rows_of_shard(
-        self,
-        archive: Archive | Tree,
-        split: str,
-        parts: tuple[Part, ...],
-        store: Store,
-        shard: Shard,
-    ) -> Iterator[Row]:
-        """Return the rows of a shard; of several parts, one from each in turn."""
-        chosen = list(parts[shard.first : shard.last])
-        rows_of = functools.partial(self._rows_of_region, archive, split, store, shard)
-        if len(chosen) == 1:
-            return rows_of(chosen[0])
-        # Neighbours in WordNet should not be neighbours in a batch.
-        random.Random(shard.region).shuffle(chosen)
-        return self._one_of_each(archive, begun_ahead(map(rows_of, chosen)))
-
-    def _one_of_each(
-        self, archive: Archive | Tree, streams: Iterable[Iterator[Row]]
-    ) -> Iterator[Row]:
-        """Yield a row of each stream in turn."""
-        apply = map if self.config.name == "in_place" else archive.map
-        while streams:
-            rows = apply(lambda stream: (stream, next(stream, None)), streams)
-            streams = []
-            for stream, row in rows:
-                if row is not None:
-                    streams.append(stream)
-                    yield row
-
-    def _rows_of_region(
-        self, archive: Any, split: str, store: Store, shard: Shard, part: Part
-    ) -> Iterator[Row]:
-        """Return the rows of a region of a part, whose beginning is announced already."""
-        region = part.region(shard.region, shard.regions)
-        if self.config.name != "in_place":
-            # A reader looks at a few blocks before its region, and at what begins after it.
-            archive = archive.in_order(part, region, shard.last - shard.first == 1)
-        reader = archive.reader(part, SOURCES[split].image)
-        return self._rows_of_members(reader.members(region), reader, split, store)
-
-    def _rows_of_members(
-        self, members: Iterator[Member | File], reader: Reader, split: str, store: Store
-    ) -> Iterator[Row]:
-        """Yield a row for each member."""
-        for member in members:
-            label = self._label(reader, split, member)
-            # The image is not kept in a variable here, where it would stay until the next round.
-            yield Row(member, *store(reader, member), label)
-
-    def _label(self, reader: Reader, split: str, member: Member | File) -> int:
-        """Return the label: its class's in training, else by the number in the file name."""
-        part = reader.tar
-        found = SOURCES[split].image.fullmatch(member.name)
-        assert found, member.name
-        if split == "train" and found[1] == part.wnid:
-            return part.label
-        if split != "train" and 1 <= int(found[1]) <= SOURCES[split].num_examples:
-            if split == "test":
-                return -1
-            return read_labels(self.base_path).validation[int(found[1]) - 1]
-        problem = f"{member.name!r} does not belong in {part.wnid or split}."
-        raise ArchiveError(reader.archive.path, problem, member.start)
+        validation = read_labels(self.base_path).validation
+        in_place = self.config.name == "in_place"
+        yield from RowReader(split, opened, parts, validation, in_place, buffer).rows(shards)
 
     # --------------------------------------------------------------------- what is prepared
 
@@ -619,18 +434,6 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             self.info = InPlaceInfo(**vars(self.info))
 
 
-def read_origin(path: str) -> dict[str, Any]:
-    """Return what a copy was made of: its splits and options, and where its archives were seen."""
-    with io.FileIO(path) as file:
-        origin = json.loads(file.read())
-    origin.setdefault("folders", [origin.get("folder", "")])  # of an earlier release
-    return origin
-
-
-def _folder_of(archives: dict[str, str]) -> str:
-    return next(iter(archives.values()), "").rpartition("/")[0]
-
-
 def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
     return datasets.SplitDict(infos)
@@ -641,24 +444,3 @@ def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
     for path in paths:
         if options and path:
             storage_of(path).remember(path, options)
-
-
-def _num_regions(parts: tuple[Part, ...]) -> int:
-    """Return in how many regions classes are read in turns, so that each is worth a search."""
-    mean = sum(part.size for part in parts) // len(parts)
-    return max(1, min(NUM_REGIONS, mean // MIN_REGION_BYTES))
-
-
-def _copy(
-    split: str, buffer: ImageBuffer | None, reader: Any, member: Member | File
-) -> tuple[str, Any]:
-    """Return path and bytes of an image, as the image column stores them."""
-    # No file can have this path, which would make `datasets` drop the bytes if it encodes the
-    # example again: where its first part exists, it is the archive.
-    path = f"{SOURCES[split].file_names[0]}/{member.name}"
-    return path, buffer.read(reader, member) if buffer else reader.read(member)
-
-
-def _leave_in_place(reader: Any, member: Member | File) -> tuple[str, None]:
-    """Return where an image is, and no bytes."""
-    return place_of(reader.archive, member), None

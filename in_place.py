@@ -191,6 +191,8 @@ TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+# Pillow names a file in memory, which says nothing, and is another one at each run.
+_OBJECT = re.compile(r" <_io\.BytesIO object at 0x[0-9a-fA-F]+>")
 METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 
 
@@ -219,7 +221,10 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
         image = upright(image)
         return image.convert(mode) if mode and image.mode != mode else image
     except Exception as error:
-        raise naming(error, name) from error
+        named = naming(error, name)
+        if named is error:
+            raise
+        raise named from error
 
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -241,12 +246,16 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def naming(error: Exception, name: str) -> Exception:
     """Return the same error with the image's name in its message, or an `OSError` that has it."""
-    if not name or name in str(error):
+    text = _OBJECT.sub("", str(error)) or type(error).__name__  # a `MemoryError` has no text
+    if not name or name in text:
         return error
-    message = f"{name}: {error}"
+    arguments, message = error.args, f"{name}: {text}"
     error.args = (message,)
-    # Some errors, such as `SyntaxError`, make their text of something else than their arguments.
-    return error if str(error) == message else OSError(f"{name}: {type(error).__name__}: {error}")
+    if str(error) == message:
+        return error
+    # Some errors make their text of something else, as `SyntaxError` and `UnicodeDecodeError` do.
+    error.args = arguments
+    return OSError(f"{name}: {type(error).__name__}: {text}")
 
 
 @dataclasses.dataclass(eq=False, repr=False)

@@ -166,6 +166,9 @@ class Files(NamedTuple):
         return Region(start, stop)
 
 
+Part = Tar | Files  # what is read by itself of a split
+
+
 class Faults(dict[str, list[str]]):
     """What is wrong with a tree: the places of each kind of fault."""
 

@@ -15,7 +15,7 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.ilsvrc2012 import read_labels
-from imagenet2012.imagenet2012 import NUM_REGIONS
+from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.tar_reader import Archive
 from imagenet2012.tar_reader import Region
 from imagenet2012.tar_reader import Tar
@@ -44,6 +44,10 @@ class Report:
         How many images each wnid has.
     sha256 : str or None
         If it was asked for.
+    decoded : int or None
+        How many images could be decoded, if it was asked for; see `check_images`.
+    broken : dict of str to str
+        The images that could not, and why.
     problems : list of str
         Empty if all is OK.
     """
@@ -57,6 +61,8 @@ class Report:
     official_images: int = 0
     in_class: dict[str, int] = dataclasses.field(default_factory=dict)
     sha256: str | None = None
+    decoded: int | None = None
+    broken: dict[str, str] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -85,7 +91,7 @@ def check(
     try:
         check_kind(split, path)
     except ArchiveError as error:
-        report.problems.append(_first_line(error))
+        report.problems.append(first_line(error))
         return report
     numbers = _count(report, open_archive(path), progress)
     if strict:
@@ -104,7 +110,8 @@ def hash_archive(
         report.problems.append(f"its SHA-256 is not that of the original, {expected}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error says, without its advice."""
     return str(error).splitlines()[0]
 
 
@@ -117,9 +124,9 @@ def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
     numbers: set[int] = set()
     counts: Counter[str] = Counter()
     pattern = SOURCES[report.split].image
-    parts = list(_parts(report, archive))
-    followed = in_turns(TarReader(archive, tar, pattern).members(region) for tar, region in parts)
-    for (tar, region), members in zip(parts, followed, strict=True):
+    pieces = list(parts(report, archive))
+    followed = in_turns(TarReader(archive, tar, pattern).members(region) for tar, region in pieces)
+    for (tar, region), members in zip(pieces, followed, strict=True):
         names: set[str] = set()
         try:
             for member in members:
@@ -135,13 +142,13 @@ def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
                 report.images += 1
                 counts[_wnid(report.split, tar, number)] += 1
         except ArchiveError as error:
-            report.problems.append(_first_line(error))
+            report.problems.append(first_line(error))
         progress(region.stop - region.start)
     report.in_class = {wnid: count for wnid, count in sorted(counts.items()) if wnid}
     return numbers
 
 
-def _parts(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
+def parts(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
     """Yield what can be read by itself: class tars, or regions of a flat archive."""
     if report.split != "train":
         tar = Tar(0, archive.size)
@@ -151,7 +158,7 @@ def _parts(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
     try:
         tars = class_tars(archive, WNIDS)
     except ArchiveError as error:
-        report.problems.append(_first_line(error))
+        report.problems.append(first_line(error))
         tars = tuple(_whole_class_tars(archive))
     report.class_tars = len(tars)
     for tar in tars:

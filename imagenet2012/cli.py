@@ -1,12 +1,11 @@
 """The command ``imagenet2012``."""
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,13 +24,15 @@ from imagenet2012.archives import archives_in
 from imagenet2012.archives import find_archives
 from imagenet2012.archives import given_archives
 from imagenet2012.archives import size_of
+from imagenet2012.check_images import decode_images
+from imagenet2012.console import bar
+from imagenet2012.console import folded
 from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import VERSION
 
 if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not wait for it
     import datasets
-    from tqdm import tqdm
 
     from imagenet2012 import check as checks
 
@@ -163,34 +164,6 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def folded(text: str, indent: int = 0) -> str:
-    """Break lines between words on a terminal; elsewhere leave them whole, to be searched."""
-    if not sys.stderr.isatty():
-        return text
-    width = shutil.get_terminal_size().columns
-    lines = []
-    for line in text.splitlines():
-        margin = " " * (indent or len(line) - len(line.lstrip()))
-        lines.append(
-            textwrap.fill(
-                line,
-                width,
-                subsequent_indent=margin,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
-    return "\n".join(lines)
-
-
-def bar(total: int, unit: str, title: str) -> "tqdm":
-    """Return a progress bar, which shows only on a terminal."""
-    from tqdm import tqdm
-
-    scaled = unit == "B"
-    return tqdm(total=total, unit=unit, unit_scale=scaled, desc=title, disable=None, leave=False)
-
-
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="imagenet2012")
 def main() -> None:
@@ -213,17 +186,27 @@ def main() -> None:
 @split_option
 @no_checks_option
 @click.option("--deep", is_flag=True, help="Hash the archives too (SHA-256).")
+@click.option("--decode", is_flag=True, help="Decode every image too, on all cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_json: bool) -> None:
+def check(
+    folder: str,
+    splits: tuple[str, ...],
+    no_checks: bool,
+    deep: bool,
+    decode: bool,
+    as_json: bool,
+) -> None:
     """Check the archives in DIR: sizes, structure, and the header of every image.
 
-    Nothing is written. The status is 0 only if all is well; without --split the training and
-    validation archives must both be there. DIR may also be one archive, under any name.
+    Nothing is written. The status is 0 only if all is OK; without --split the training and
+    validation archives must both be there. DIR may also be one archive, under any name. With
+    --decode, every image that cannot be decoded is listed with the reason.
 
     \b
     Examples:
       imagenet2012 check ~/imagenet
       imagenet2012 check ~/imagenet --split validation --deep
+      imagenet2012 check ~/imagenet --decode
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
@@ -245,14 +228,18 @@ def check(folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, as_
         if deep:
             with bar(size, "B", f"{split}, SHA-256") as progress:
                 checks.hash_archive(reports[-1], strict=strict, progress=progress.update)
-    well = not missing and not any(report.problems for report in reports)
+        if decode:
+            with bar(reports[-1].images, " images", f"{split}, decoding") as progress:
+                decode_images(reports[-1], processes=CORES, progress=progress.update)
+    ok = not missing and not any(report.problems for report in reports)
     if as_json:
         found = [dataclasses.asdict(report) for report in reports]
-        told = {"well": well, "missing": missing, "error": error and str(error), "archives": found}
+        told: dict[str, Any] = {"ok": ok, "well": ok}  # the second is its former name
+        told |= {"missing": missing, "error": error and str(error), "archives": found}
         click.echo(json.dumps(told, indent=2))
     else:
         print_reports(reports, missing, strict)
-    sys.exit(not well)
+    sys.exit(not ok)
 
 
 def look_for_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
@@ -273,24 +260,29 @@ def print_reports(reports: "list[checks.Report]", missing: list[str], strict: bo
     for report in reports:
         click.echo(f"{click.style(report.split, bold=True)}  {report.path}")
         click.echo(f"{'found':>29}{'official':>18}")
-        for name, found, official, well in figures(report):
-            verdict = ("ok" if well else "differs") if strict and official else ""
-            colour = "green" if well else "red"
+        for name, found, official, ok in figures(report):
+            verdict = ("OK" if ok else "differs") if strict and official else ""
+            colour = "green" if ok else "red"
             mark = f"  {click.style(verdict, fg=colour)}" if verdict else ""
             click.echo(f"  {name:<12}{found:>15}{official:>18}{mark}")
         if report.sha256:
             click.echo(f"  SHA-256     {report.sha256}")
+        if report.decoded is not None:
+            click.echo(f"  decoded     {report.decoded:>15,}")
+        mark = click.style("!", fg="red")
         for problem in report.problems[:20]:
-            click.echo(folded(f"  {click.style('!', fg='red')} {problem}", indent=4))
+            click.echo(folded(f"  {mark} {problem}", indent=4))
         if len(report.problems) > 20:
             click.echo(f"  ! and {len(report.problems) - 20:,} more: see --json")
+        for name, reason in report.broken.items():
+            click.echo(folded(f"  {mark} {name}: {reason}", indent=4))
         click.echo()
     for split in missing:
         names = " or ".join(SOURCES[split].file_names)
         click.echo(click.style(split, bold=True) + f"  missing: {names}\n")
     bad = sum(bool(report.problems) for report in reports)
     if not bad and not missing:
-        click.echo(click.style("All is well.", fg="green"))
+        click.echo(click.style("All OK.", fg="green"))
     else:
         said = [f"{bad} of {len(reports)} archives with problems"] * bool(bad)
         said += [f"{len(missing)} missing"] * bool(missing)
@@ -309,8 +301,8 @@ def figures(report: "checks.Report") -> list[tuple[str, str, str, bool]]:
         lines.insert(1, ("class tars", f"{tars:,}", f"{number:,}", tars == number))
     if expected := SOURCES[report.split].in_class:
         counts = [report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS]
-        well = expected[0] <= min(counts) and max(counts) <= expected[1]
-        lines.append(("in a class", spread(min(counts), max(counts)), spread(*expected), well))
+        ok = expected[0] <= min(counts) and max(counts) <= expected[1]
+        lines.append(("in a class", spread(min(counts), max(counts)), spread(*expected), ok))
     return lines
 
 
@@ -359,7 +351,11 @@ def show(
     check_picture(output)
     archives = find_archives(absolute(folder))
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
-    dataset = load(folder, split, no_checks)
+    size, official = size_of(archives[split]), SOURCES[split].size
+    if not no_checks and official not in (None, size):
+        warning = f"{archives[split]} has {size:,} bytes, the original {official:,}."
+        click.echo(folded(f"Warning: {warning} It is shown as it is."), err=True)
+    dataset = load(folder, split, no_checks=True)
     names = dataset.features["label"].names
     labels = np.array(dataset["label"][:])
     chosen = np.arange(len(labels))
@@ -369,9 +365,18 @@ def show(
             others = " or ".join(f"--split {other}" for other in archives if other != split)
             hint = f" Try {others}." if others else ""
             raise ValueError(f"No image of these classes in the {split} split.{hint}")
-    picked = np.random.default_rng(seed).permutation(chosen)[:count]
-    sheet.draw(dataset.select(picked), names).save(output, "PNG")
-    click.echo(f"{output}: {len(picked)} {split} image{'s' * (len(picked) > 1)}")
+    order = np.random.default_rng(seed).permutation(chosen)
+    passed: list[Exception] = []
+    picture = sheet.draw(
+        itertools.islice(sheet.sound_rows(dataset, order, passed.append), count), names
+    )
+    for error in passed:
+        click.echo(folded(f"Passed over: {error}"), err=True)
+    shown = min(count, len(order) - len(passed))
+    if not shown:
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    picture.save(output, "PNG")
+    click.echo(f"{output}: {shown} {split} image{'s' * (shown > 1)}")
 
 
 def check_picture(path: Path) -> None:

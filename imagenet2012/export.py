@@ -27,10 +27,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from PIL import ImageOps
 
 from imagenet2012 import seal
 from imagenet2012.in_place import Imagenet2012FileSystem
+from imagenet2012.in_place import upright
 from imagenet2012.tar_reader import status_of
 
 ROWS_IN_A_GROUP = 100
@@ -267,7 +267,7 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
         opened = Image.open(io.BytesIO(data))
         if min(opened.size) <= size:
             return data
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+        image = upright(opened).convert("RGB")
     except Exception as error:
         raise OSError(f"{name}: {error}") from error
     scale = size / min(image.size)

@@ -27,14 +27,14 @@ from imagenet2012.archives import is_dir
 from imagenet2012.archives import listed
 from imagenet2012.archives import warn_of_missing
 from imagenet2012.contents import check_kind
+from imagenet2012.copies import ORIGIN
+from imagenet2012.copies import read_origin
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import DATA_HASH
-from imagenet2012.imagenet2012 import ORIGIN
 from imagenet2012.imagenet2012 import VERSION
 from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.imagenet2012 import Imagenet2012Config
 from imagenet2012.imagenet2012 import as_data_files
-from imagenet2012.imagenet2012 import read_origin
 from imagenet2012.imagenet2012 import remember
 from imagenet2012.tar_reader import logger
 
@@ -293,7 +293,7 @@ class Loader:
         copy = CopyBuilder(
             config_name=self.name, dataset_name=NAME, copy=self.copies[split], **self.options
         )
-        folders = read_origin(f"{copy.cache_dir}/{ORIGIN}")["folders"]
+        folders = read_origin(copy.cache_dir)["folders"]
         logger.warning(
             f"No {split} archive was found: this is the copy that was made of the one in "
             f"{' or '.join(folders)}."
@@ -398,9 +398,10 @@ def _copies_in(cache: str, name: str, options: dict[str, Any]) -> list[Copy]:
     # A cache that may not be read has nothing, and neither have the copies of other users in it.
     with contextlib.suppress(OSError), os.scandir(f"{cache}/{NAME}") as entries:
         for entry in entries:
-            path = f"{entry.path}/{VERSION}/{DATA_HASH}/{ORIGIN}"
+            copy = f"{entry.path}/{VERSION}/{DATA_HASH}"
             if not entry.name.startswith("default-"):
                 continue
             with contextlib.suppress(OSError, ValueError):
-                found.append(Copy(os.stat(path).st_mtime_ns, entry.name, read_origin(path)))
+                time = os.stat(f"{copy}/{ORIGIN}").st_mtime_ns
+                found.append(Copy(time, entry.name, read_origin(copy)))
     return sorted(c for c in found if c.origin.items() >= chosen.items())

@@ -14,7 +14,7 @@ from imagenet2012 import export as exports
 from imagenet2012 import hub
 from imagenet2012.archives import absolute
 from imagenet2012.archives import find_archives
-from imagenet2012.cli import bar
+from imagenet2012.console import bar
 from imagenet2012.lock import locked
 
 

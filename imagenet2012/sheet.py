@@ -1,15 +1,43 @@
 """Contact sheets: pictures of examples with their names."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
+import datasets
 from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 from PIL import ImageOps
 
+from imagenet2012.ilsvrc2012 import ArchiveError
+
 TILE, GAP, MARGIN, LINE = 168, 16, 24, 16
 INK, PALE, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
+
+
+def sound_rows(
+    dataset: datasets.Dataset,
+    indices: Iterable[int],
+    pass_over: Callable[[Exception], object] = print,
+) -> Iterator[dict[str, Any]]:
+    """Yield rows, without those whose image cannot be decoded: of these `pass_over` is told.
+
+    Raises
+    ------
+    ArchiveError
+        If an archive is not the one that was loaded.
+    """
+    for index in indices:
+        try:
+            row = dataset[int(index)]
+        except ArchiveError:  # of all the others too
+            raise
+        except Exception as error:
+            pass_over(error)
+        else:
+            yield row
 
 
 def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> Image.Image:

@@ -16,6 +16,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 ROOT = Path(__file__).parent.parent
+# Seconds after which what a test waits for is taken to hang. No slow machine reaches it: it is no
+# measure of anything, and nothing shorter may be.
+HANG = 600
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fakes  # noqa: E402

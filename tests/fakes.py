@@ -8,6 +8,8 @@ do not stand in the order of their names; the test archive's stand in a folder.
 import io
 import math
 import random
+import struct
+import zlib
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -153,6 +155,22 @@ def bad_xmp(seed: int, name: str = "") -> bytes:
 def bad_exif(seed: int, name: str = "") -> bytes:
     """Return a JPEG whose EXIF block is garbage."""
     return with_segment(jpeg(seed, name), b"Exif\0\0no TIFF header follows here")
+
+
+def exif(*entries: tuple[int, int, int, bytes], after: bytes = b"") -> bytes:
+    """Return an EXIF block of (tag, type, count, value) entries; `after` are bytes at 100."""
+    directory = b"".join(
+        struct.pack("<HHI4s", tag, kind, count, value) for tag, kind, count, value in entries
+    )
+    block = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
+    return b"Exif\0\0" + block.ljust(100, b"\0") + after
+
+
+def with_chunk(data: bytes, kind: bytes, payload: bytes) -> bytes:
+    """Return a PNG with one more chunk after its first."""
+    body = kind + payload
+    chunk = struct.pack(">I", len(payload)) + body + struct.pack(">I", zlib.crc32(body))
+    return data[:33] + chunk + data[33:]
 
 
 ODD = {

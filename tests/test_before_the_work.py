@@ -17,11 +17,11 @@ from conftest import Archives
 from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingChecksumError
 from datasets.exceptions import NonMatchingSplitsSizesError
-from rows import contents
-from rows import wanted
 
 import imagenet2012
 from imagenet2012 import ArchiveError
+from rows import contents
+from rows import wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

@@ -79,10 +79,26 @@ def test_the_demo_prints_what_the_card_shows(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
     command = [sys.executable, str(ROOT / "examples" / "demo.py"), ""]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert shown in done.stdout
-    with Image.open(ROOT / "contact_sheet.png") as sheet:
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.size > (1000, 500)
+
+
+def test_the_demo_takes_a_subset(tmp_path: Path) -> None:
+    """A small one with a broken image: it says what is not as it should be, and goes on."""
+    members = fakes.flat_images("val", 3)
+    members[1] = (members[1][0], b"no image")
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar(members))
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), str(tmp_path)]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "bytes, the original validation archive has 6,744,924,160" in done.stdout
+    assert members[0][0] in done.stdout and "cannot identify image file" in done.stdout
+    assert (tmp_path / "contact_sheet.png").exists()
 
 
 def test_front_matter() -> None:

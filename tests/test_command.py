@@ -1,9 +1,11 @@
 """The command `imagenet2012`, as it is used in a terminal and in scripts."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,19 +20,20 @@ import fakes
 import pytest
 from click.testing import CliRunner
 from click.testing import Result
+from conftest import HANG
 from conftest import ROOT
 from conftest import Archives
 from huggingface_hub import DatasetCard
 from PIL import Image
 from PIL import ImageChops
-from rows import contents
-from rows import wanted
 
 import imagenet2012
 from imagenet2012 import export
 from imagenet2012 import sheet
 from imagenet2012.cli import find_classes
 from imagenet2012.cli import main
+from rows import contents
+from rows import wanted
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 Run = Callable[..., Result]
@@ -64,7 +67,7 @@ def test_check_sound_archives(run: Run, archives: Archives) -> None:
     before = fingerprint(archives.folder)
     result = run("check", archives.folder, "--no-checks", "--deep")
     assert result.exit_code == 0, result.output
-    for words in ("train", "class tars               12", "90", "All is well.", before[VAL]):
+    for words in ("train", "class tars               12", "90", "All OK.", before[VAL]):
         assert words in result.output
     assert "differs" not in result.output
     assert fingerprint(archives.folder) == before
@@ -85,7 +88,7 @@ def test_check_holds_to_the_official_figures(run: Run, archives: Archives) -> No
 def test_check_for_scripts(run: Run, archives: Archives) -> None:
     result = run("check", archives.folder, "--no-checks", "--json")
     found = json.loads(result.output)
-    assert (result.exit_code, found["well"], found["missing"]) == (0, True, [])
+    assert (result.exit_code, found["ok"], found["well"], found["missing"]) == (0, True, True, [])
     train, validation, test = found["archives"]
     assert (validation["split"], validation["images"], validation["problems"]) == (
         "validation",
@@ -101,7 +104,7 @@ def test_check_for_scripts(run: Run, archives: Archives) -> None:
 def test_check_for_scripts_says_that_nothing_is_there(run: Run, tmp_path: Path) -> None:
     result = run("check", tmp_path, "--json")
     found = json.loads(result.output)
-    assert (result.exit_code, found["well"], found["archives"]) == (1, False, [])
+    assert (result.exit_code, found["ok"], found["archives"]) == (1, False, [])
     assert found["missing"] == ["train", "validation"]
     assert "which is empty" in found["error"]
 
@@ -159,7 +162,97 @@ def test_check_of_a_wrong_folder_is_a_paragraph(run: Run, tmp_path: Path) -> Non
     assert "Traceback" not in result.output
 
 
+def with_broken_images(folder: Path, sound: int = 3) -> list[str]:
+    """Write archives in which two of the training and all but some validation images are broken."""
+    wnid = fakes.wnids()[0]
+    names = [f"{wnid}_{number}.JPEG" for number in range(4)]
+    images = [fakes.jpeg(1), fakes.jpeg(2)[:600], b"", fakes.jpeg(3)]
+    (folder / TRAIN).write_bytes(fakes.train_tar({wnid: list(zip(names, images, strict=True))}))
+    members = fakes.flat_images("val", 40)
+    broken = [(name, data[:700]) for name, data in members[sound:]]
+    (folder / VAL).write_bytes(fakes.tar([*members[:sound], *broken]))
+    return names[1:3] + [name for name, _ in broken]
+
+
+def test_check_decodes_every_image(run: Run, tmp_path: Path) -> None:
+    """All that are broken are listed, and nothing but them; without --decode nobody looks."""
+    broken = with_broken_images(tmp_path)
+    assert run("check", tmp_path, "--no-checks").exit_code == 0
+    result = run("check", tmp_path, "--no-checks", "--decode")
+    assert result.exit_code == 1
+    assert "2 images cannot be decoded" in result.output
+    assert "37 images cannot be decoded" in result.output
+    listed = [line.split()[1].rstrip(":") for line in result.output.splitlines() if "JPEG:" in line]
+    assert listed == broken[:2] + sorted(broken[2:])
+    found = json.loads(run("check", tmp_path, "--no-checks", "--decode", "--json").output)
+    train, validation = found["archives"]
+    assert (found["ok"], train["decoded"], validation["decoded"]) == (False, 2, 3)
+    assert list(train["broken"]) == broken[:2]
+    assert train["broken"][broken[1]] == "cannot identify image file"
+
+
+def test_check_decodes_what_can_be_read(run: Run, tmp_path: Path) -> None:
+    """Also before a fault in the archive, which is told once."""
+    members = fakes.flat_images("val", 4)
+    data = bytearray(fakes.tar(members))
+    data[data.index(members[2][0].encode()) + 130] ^= 1
+    (tmp_path / VAL).write_bytes(data)
+    options = ("--no-checks", "--split", "validation", "--json")
+    (without,) = json.loads(run("check", tmp_path, *options).output)["archives"]
+    (report,) = json.loads(run("check", tmp_path, *options, "--decode").output)["archives"]
+    assert report["decoded"] == report["images"] > 0 and report["broken"] == {}
+    assert report["problems"] == without["problems"] != []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs to see children")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_check_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C, at whatever it is, ends it and its workers in silence; killing it ends them too."""
+    (tmp_path / VAL).write_bytes(fakes.tar(fakes.flat_images("val", 4000, size=(640, 480))))
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "imagenet2012", "check", str(tmp_path / VAL), "--decode"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=env, text=True, start_new_session=True, **pipes)
+    while process.poll() is None and not children(process.pid):
+        time.sleep(0.01)
+    assert process.poll() is None
+    if number == signal.SIGKILL:  # of the command alone
+        process.kill()
+    else:
+        os.killpg(process.pid, number)
+    output, errors = process.communicate(timeout=HANG)  # which waits for all that could write
+    assert process.returncode != 0
+    assert (output, "Traceback" in errors) == ("", False), errors
+    assert number == signal.SIGKILL or errors.strip() == "Aborted!"
+
+
+def children(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return []
+
+
 # ------------------------------------------------------------------------- show
+
+
+def test_show_passes_over_broken_images(run: Run, tmp_path: Path) -> None:
+    with_broken_images(tmp_path, sound=8)
+    result = run("show", tmp_path, "--count", 6, "-o", tmp_path / "sheet.png")
+    assert result.exit_code == 0, result.output
+    assert "6 validation images" in result.output
+    assert re.search(r"Passed over: .*_val_\d{8}\.JPEG: .*truncated", result.output)
+    with_broken_images(tmp_path, sound=0)
+    result = run("show", tmp_path, "-o", tmp_path / "none.png")
+    assert result.exit_code == 1 and "None of these images can be decoded" in result.output
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_show_warns_of_another_size(run: Run, archives: Archives, tmp_path: Path) -> None:
+    target = tmp_path / "sheet.png"
+    result = run("show", archives.folder, "-o", target)
+    assert result.exit_code == 0 and target.exists()
+    assert re.search(r"Warning: .*img_val\.tar has [\d,]+ bytes, the original 6,744", result.output)
+    assert "Warning" not in run("show", archives.folder, "--no-checks", "-o", target).output
 
 
 def test_show(run: Run, archives: Archives, tmp_path: Path) -> None:
@@ -175,7 +268,7 @@ def test_show(run: Run, archives: Archives, tmp_path: Path) -> None:
 
 
 def test_the_advice_is_for_the_command(run: Run, archives: Archives) -> None:
-    result = run("show", archives.folder)
+    result = run("prepare", archives.folder)
     assert result.exit_code == 1
     assert "pass --no-checks" in result.output and "verification_mode" not in result.output
 

@@ -14,11 +14,12 @@ from unittest.mock import patch
 import datasets
 import fakes
 import pytest
+from conftest import HANG
 from conftest import ROOT
-from rows import contents
-from rows import wanted
 
 import imagenet2012
+from rows import contents
+from rows import wanted
 
 TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """
@@ -121,7 +122,8 @@ def case(tmp_path: Path) -> Iterator[Case]:
 
 
 def group_is_gone(group: int) -> bool:
-    for _ in range(200):
+    end = time.monotonic() + HANG
+    while time.monotonic() < end:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
@@ -154,7 +156,7 @@ def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Cas
     # As a terminal or a batch system does: to the whole group.
     os.killpg(process.pid, number)
     case.go_on(process)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG)
     assert process.returncode != 0
     if number == signal.SIGINT:
         assert stderr.splitlines()[-1] == "KeyboardInterrupt"
@@ -170,7 +172,7 @@ def test_only_the_parent_is_killed(case: Case) -> None:
     case.go_on(process)
     case.check_next_run()
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG)
 
 
 def test_leftovers_are_not_merged(case: Case) -> None:
@@ -203,7 +205,7 @@ def test_a_worker_is_killed(case: Case) -> None:
     process = case.start_and_stop(num_proc=2)
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     case.go_on(process)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG)
     assert process.returncode != 0
     assert "abruptly died" in stderr
     assert group_is_gone(process.pid)
@@ -228,7 +230,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_too_small_a_disk_is_seen_before(small_disk: Path, case: Case) -> None:
     case.cache = small_disk / "cache"
     process = case.start()
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG)
     assert "MiB are free" in stderr and "in_place" in stderr
     assert not list(small_disk.rglob("*.arrow"))
 
@@ -256,7 +258,7 @@ def test_cut_while_it_is_read(case: Case) -> None:
     data = (case.folder / TRAIN).read_bytes()
     os.truncate(case.folder / TRAIN, 10_000)
     case.go_on(process)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG)
     assert process.returncode != 0
     assert TRAIN in stderr.splitlines()[-2] + stderr.splitlines()[-1]
     (case.folder / TRAIN).write_bytes(data)
@@ -271,7 +273,7 @@ def test_rewritten_while_it_is_read(case: Case) -> None:
         file.seek(-30_000, os.SEEK_END)
         file.write(b"!")
     case.go_on(process)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG)
     assert "changed while it was being read" in stderr or "changed since" in stderr
     assert not list(case.cache.glob("**/data-5.0.0/*.arrow"))
 
@@ -286,7 +288,7 @@ def test_the_cause_is_shown(num_proc: int, case: Case) -> None:
     blank = block[:148] + b" " * 8 + block[156:]
     data[at + 148 : at + 156] = b"%06o\0 " % sum(blank)
     (case.folder / TRAIN).write_bytes(data)
-    _, stderr = case.start(num_proc=num_proc).communicate(timeout=60)
+    _, stderr = case.start(num_proc=num_proc).communicate(timeout=HANG)
     last = "\n".join(stderr.splitlines()[-2:])
     assert f"{TRAIN}, at byte {at:,}: 'n01440764_250.JPEG' does not belong in n01491361" in last
 
@@ -298,7 +300,7 @@ def test_two_prepare_at_once(case: Case) -> None:
     """One waits for the other, and takes what it made."""
     both = [case.start(), case.start(num_proc=2)]
     for process in both:
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=HANG)
         assert stdout == "4000\n", stderr
     case.check_next_run()
 
@@ -321,12 +323,13 @@ def test_reading_in_place_while_another_prepares(case: Case, tmp_path: Path) -> 
 
 
 READER = """
-import sys, time, datasets, imagenet2012
+import os, sys, datasets, imagenet2012
 d = datasets.load_from_disk(sys.argv[1]).cast_column("image", datasets.Image(decode=False))
 fs = imagenet2012.Imagenet2012FileSystem()
 right = wrong = refused = 0
-end = time.time() + 3
-while time.time() < end:
+replaced = False
+while not replaced:
+    replaced = os.path.exists(sys.argv[2])  # then read all once more
     for row in d:
         try:
             data = fs.cat_file(row["image"]["path"])
@@ -335,6 +338,8 @@ while time.time() < end:
             continue
         named = data.startswith(row["file_name"][:9].encode() + row["file_name"][10:-5].encode())
         right, wrong = right + named, wrong + (not named)
+        if right == 1:
+            print("reading", flush=True)
 print(right > 0, wrong, refused > 0)
 """
 
@@ -348,7 +353,7 @@ def test_replaced_while_others_read_in_place(case: Case, tmp_path: Path) -> None
     loaded = imagenet2012.load(case.folder, "in_place", split="train", **options)
     loaded.save_to_disk(tmp_path / "saved")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", READER, str(tmp_path / "saved")]
+    command = [sys.executable, "-c", READER, str(tmp_path / "saved"), str(tmp_path / "replaced")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     readers = [subprocess.Popen(command, env=env, text=True, **pipes) for _ in range(4)]
     shifted = {
@@ -357,11 +362,13 @@ def test_replaced_while_others_read_in_place(case: Case, tmp_path: Path) -> None
     }
     other = case.folder / "other.tar"
     other.write_bytes(fakes.train_tar(shifted))
-    time.sleep(4)  # they have started to read by now
-    other.replace(case.folder / TRAIN)
     for reader in readers:
-        stdout, stderr = reader.communicate(timeout=60)
-        assert stdout.split()[:2] in (["True", "0"], ["False", "0"]), stderr
+        assert reader.stdout and reader.stdout.readline() == "reading\n"
+    other.replace(case.folder / TRAIN)
+    (tmp_path / "replaced").touch()
+    for reader in readers:
+        stdout, stderr = reader.communicate(timeout=HANG)
+        assert stdout == "True 0 True\n", stderr
 
 
 # ------------------------------------------------------------------------- leftovers of the library

@@ -23,10 +23,10 @@ import pytest
 from conftest import ROOT
 from conftest import Archives
 from datasets.exceptions import ManualDownloadError
-from rows import contents
-from rows import wanted
 
 import imagenet2012
+from rows import contents
+from rows import wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -530,7 +530,8 @@ def test_the_first_of_two_faults_is_told_in_every_run(tmp_path: Path) -> None:
 AS_ANOTHER_USER = """
 import os, sys
 import datasets, imagenet2012
-if os.geteuid() == 0:
+imagenet2012.load(sys.argv[1], cache_dir=sys.argv[3], verification_mode="no_checks")
+if os.geteuid() == 0:  # now that all is imported: another user may not see this user's Python
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 def by_name(folder, **options):
     return datasets.load_dataset("imagenet2012", data_dir=folder, **options)
@@ -564,7 +565,8 @@ def test_a_cache_that_may_not_be_written_to(state: str) -> None:
         for path in (cache, *cache.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
         env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "home")}
-        command = [sys.executable, "-c", AS_ANOTHER_USER, str(folder / "archives"), str(cache)]
+        folders = [str(folder / name) for name in ("archives", "cache", "other")]
+        command = [sys.executable, "-c", AS_ANOTHER_USER, *folders]
         done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True)
         for path in (cache, *cache.rglob("*")):
             path.chmod(0o755)

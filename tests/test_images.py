@@ -2,6 +2,9 @@
 
 import io
 import multiprocessing
+import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,9 @@ import datasets
 import fakes
 import PIL.Image
 import pytest
-from rows import contents
 
 import imagenet2012
+from rows import contents
 
 NAMES = [f"n01440764_{number}.JPEG" for number in range(1, 10)]
 CONFIGS = pytest.mark.parametrize("config", ["default", "in_place"])
@@ -28,6 +31,13 @@ def load_again(folder: Path, config: str) -> datasets.Dataset:
     """Load what `load_images` has written: the first time prepared, then found in the cache."""
     options: dict[str, Any] = {"cache_dir": str(folder), "verification_mode": "no_checks"}
     return imagenet2012.load(folder, config, split="train", **options)
+
+
+def broken_png() -> bytes:
+    """Return a PNG whose image data claim another length: a `SyntaxError` from Pillow."""
+    data = fakes.png(1)
+    at = data.index(b"IDAT")
+    return data[: at - 4] + (20).to_bytes(4, "big") + data[at:]
 
 
 @CONFIGS
@@ -68,7 +78,9 @@ def test_broken_metadata_do_not_stop_decoding(image: bytes, config: str, tmp_pat
 
 @CONFIGS
 @pytest.mark.parametrize(
-    "image", [b"", b"no image", fakes.jpeg(8)[:500]], ids=["empty", "text", "cut"]
+    "image",
+    [b"", b"no image", fakes.jpeg(8)[:500], broken_png()],
+    ids=["empty", "text", "cut", "png"],
 )
 def test_an_undecodable_image_is_named(image: bytes, config: str, tmp_path: Path) -> None:
     images = [fakes.jpeg(1), image, fakes.jpeg(2)]
@@ -90,17 +102,53 @@ def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         loaded[0]
 
 
+class Unprintable(Exception):
+    """Its text does not come from its arguments, as that of several of Python's own."""
+
+    def __str__(self) -> str:
+        return "in words of its own"
+
+
+ERRORS = [
+    struct.error("unpack requires a buffer of 4 bytes"),
+    zlib.error("Error -3 while decompressing data"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    MemoryError(),
+    KeyError("RGB"),
+    OSError(5, "Input/output error"),
+    SyntaxError("broken PNG file", ("file", 1, 2, "text")),
+    PIL.UnidentifiedImageError("cannot identify image file <_io.BytesIO object at 0x7f>"),
+    Unprintable(1, 2),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_is_raised_names_the_image(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: object) -> None:
+        raise error
+
+    text = str(error).partition(" <_io")[0]
+    monkeypatch.setattr(PIL.Image, "open", fail)
+    with pytest.raises(Exception, match=r"n01440764_1\.JPEG: ") as caught:
+        imagenet2012.decode_image(b"", "n01440764_1.JPEG")
+    assert text in str(caught.value)
+    assert str(caught.value).strip()[-1] != ":" and "0x7f" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert caught.value.__cause__ is not caught.value  # who follows causes comes to an end
+
+
 def _decode(dataset: datasets.Dataset) -> str:
-    try:
-        return dataset[0]["image"].mode
-    except OSError as error:
-        return str(error)
+    return dataset[0]["image"].mode
 
 
-def test_errors_name_the_image_in_a_spawned_worker_too(tmp_path: Path) -> None:
-    loaded = load_images(tmp_path, [b"no image"])
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert "n01440764_1.JPEG" in pool.apply(_decode, (loaded,))
+@pytest.mark.parametrize("image", [b"no image", broken_png()], ids=["text", "png"])
+def test_errors_name_the_image_in_a_spawned_worker_too(image: bytes, tmp_path: Path) -> None:
+    loaded = load_images(tmp_path, [image])
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    with pool, pytest.raises(OSError, match=r"n01440764_1\.JPEG: "):
+        pool.apply(_decode, (loaded,))
 
 
 def test_the_features_are_stored_as_plain_ones(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ import fsspec
 import pytest
 from conftest import ROOT
 from conftest import Archives
+
+import imagenet2012
+from imagenet2012 import ArchiveError
 from rows import contents
 from rows import stored
 from rows import undecoded
 from rows import wanted
-
-import imagenet2012
-from imagenet2012 import ArchiveError
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

@@ -15,14 +15,15 @@ import datasets
 import fakes
 import fsspec
 import pytest
+from conftest import HANG
 from conftest import ROOT
 from conftest import Archives
 from packaging.version import Version
+
+import imagenet2012
 from rows import contents
 from rows import undecoded
 from rows import wanted
-
-import imagenet2012
 
 pytestmark = pytest.mark.loading
 DATASETS = Version(datasets.__version__)
@@ -350,7 +351,7 @@ def test_one_item_is_made_ahead() -> None:
     ahead = imagenet2012.arrow_tables.prefetched(items(), threading.Event())
     for used, number in enumerate(ahead):
         assert number == used
-        assert used == 8 or made[used + 1].wait(10), "nothing is made while an item is used"
+        assert used == 8 or made[used + 1].wait(HANG), "nothing is made while an item is used"
         assert not any(event.is_set() for event in made[used + 2 :]), "memory could fill up"
         if used == 5:
             break
@@ -522,9 +523,7 @@ def full_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_mixed_runs_hold_nearly_all_classes(
     full_classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        imagenet2012.imagenet2012, "NUM_REGIONS", 13
-    )  # 10 images each, as 1300 of 128
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 13)  # 10 images each, as 1300 of 128
     stream = imagenet2012.load(full_classes, split="train", streaming=True, order="mixed")
     rows = iter(undecoded(stream))
     labels = [next(rows)["label"] for _ in range(9000)]
@@ -536,7 +535,7 @@ def test_mixed_runs_hold_nearly_all_classes(
 def test_mixed_and_shuffled_batches_hold_many_classes(
     full_classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 13)
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 13)
     stream = imagenet2012.load(full_classes, split="train", streaming=True, order="mixed")
     for seed in range(3):
         rows = iter(undecoded(stream).shuffle(seed=seed))

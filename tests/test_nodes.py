@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+from conftest import HANG
 from conftest import ROOT
 
 pytest.importorskip("torch")
@@ -33,7 +34,7 @@ def read(world: int, folder: Path, cache: Path) -> dict[str, list[list[str]]]:
         for rank in range(world)
     ]
     try:
-        done = [rank.communicate(timeout=120) for rank in ranks]
+        done = [rank.communicate(timeout=HANG) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

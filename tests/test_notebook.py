@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import fakes
 import pytest
 from conftest import ROOT
 
@@ -13,18 +14,38 @@ pytest.importorskip("matplotlib")
 NOTEBOOK = ROOT / "examples" / "explore.ipynb"
 
 
-def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
     monkeypatch.delenv("DATA_DIR", raising=False)
+
+
+def run() -> str:
+    """Return all that the cells gave."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
         notebook, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
     )
     client.execute()
-    text = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
+    return "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
+
+
+def test_notebook() -> None:
+    text = run()
     for words in ("num_rows: 1000", "tench, Tinca tinca", "comes as RGB", "pixels (32, 64, 64, 3)"):
         assert words in text
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 3), (0, 0, 4), (1, 3, 0)])
+def test_it_takes_a_subset(
+    sizes: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.make_archives(tmp_path / "subset", *sizes)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "subset"))
+    text = run()
+    assert "Not the original archives" in text
+    assert "pixels" in text
 
 
 def test_it_is_stored_with_its_outputs() -> None:

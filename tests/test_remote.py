@@ -14,12 +14,12 @@ import fsspec
 import pytest
 from conftest import ROOT
 from conftest import Archives
-from rows import contents
-from rows import undecoded
-from rows import wanted
 
 import imagenet2012
 from imagenet2012 import remote
+from rows import contents
+from rows import undecoded
+from rows import wanted
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -39,7 +39,7 @@ def store(
     server: object_store.Store, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[object_store.Store]:
     monkeypatch.setattr(remote, "RETRY_AFTER", (0.01, 0.01))
-    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
     remote._opened.cache_clear()
     server.reset()
     yield server
@@ -157,7 +157,7 @@ def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
 def test_mixed_order_reads_each_byte_about_once(
     large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 2)
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 2)
     streamed = imagenet2012.load(large.url, split="train", streaming=True, order="mixed", **options)
     expected = sorted((name, data) for members in large.images.values() for name, data in members)
     assert sorted((name, data) for name, data, _ in contents(streamed)) == expected

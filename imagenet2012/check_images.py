@@ -1,0 +1,70 @@
+"""Check that the images in an archive can be decoded, with all processors."""
+
+import warnings
+
+from imagenet2012.check import Progress
+from imagenet2012.check import Report
+from imagenet2012.check import first_line
+from imagenet2012.check import parts
+from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012.in_place import decode_image
+from imagenet2012.tar_reader import Region
+from imagenet2012.tar_reader import Tar
+from imagenet2012.tar_reader import TarReader
+from imagenet2012.tar_reader import open_archive
+from imagenet2012.workers import results
+from imagenet2012.workers import stopped
+
+
+def decode_images(report: Report, *, processes: int, progress: Progress = lambda _: None) -> None:
+    """Decode all images in so many processes; add those that cannot be decoded to the report.
+
+    Parameters
+    ----------
+    report : Report
+        Of `check`, which has gone through the headers.
+    processes : int
+    progress : callable
+        Told of images.
+    """
+    archive = open_archive(report.path)
+    tasks = [(report.split, report.path, *part) for part in parts(report, archive)]
+    decoded, problems = 0, list(report.problems)
+    for images, broken, problem in results(_decode_part, tasks, min(processes, len(tasks) or 1)):
+        decoded += images - len(broken)
+        report.broken |= broken
+        problems += [problem] * bool(problem)
+        progress(images)
+    if report.broken:
+        problems.append(f"{_counted(len(report.broken))} cannot be decoded")
+    report.decoded, report.broken = decoded, dict(sorted(report.broken.items()))
+    report.problems = list(dict.fromkeys(problems))  # most are known from the headers
+
+
+def _decode_part(
+    split: str, path: str, tar: Tar, region: Region
+) -> tuple[int, dict[str, str], str]:
+    """Decode the images of a region: their number, the broken ones, and what ended it early."""
+    images = 0
+    broken: dict[str, str] = {}
+    archive = open_archive(path).in_order(tar, region, alone=True)
+    reader = TarReader(archive, tar, SOURCES[split].image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, which do not matter
+        try:
+            for member in reader.members(region):
+                if stopped():
+                    break
+                images += 1
+                try:
+                    decode_image(reader.read(member), member.name)
+                except Exception as error:
+                    broken[member.name] = first_line(error).removeprefix(f"{member.name}: ")
+        except ArchiveError as error:
+            return images, broken, first_line(error)
+    return images, broken, ""
+
+
+def _counted(number: int) -> str:
+    return f"{number:,} image{'s' * (number > 1)}"
