@@ -53,20 +53,22 @@ WNID = re.compile(r"n\d{8}")
 # ------------------------------------------------------------------------- finding
 
 
-def trees_in(folder: str) -> dict[str, str]:
-    """Return the path of each split's tree in a folder, or in those of Kaggle's below it.
+def trees_in(folder: str, archives: dict[str, str]) -> dict[str, str]:
+    """Return the path of the tree of each split in a folder, or in Kaggle's below it.
 
+    None is looked for where an archive is, nor any at all beside both of those that are needed.
     What a folder holds is decided by the names in it, not by its own.
     """
     found: dict[str, str] = {}
-    if is_url(folder):
+    if is_url(folder) or {"train", "validation"} <= archives.keys():
         return found
-    for base in (f"{folder}{base}" for base in BASES):
-        places = [f"{base}/{name}" for names in FOLDERS.values() for name in names]
-        for place in (*places, base):
-            if (kind := kind_of_tree(place)) and kind not in found:
-                found[kind] = place
-    return {split: found[split] for split in SOURCES if split in found}
+    for base, split in itertools.product(BASES, SOURCES.keys() - archives.keys()):
+        for place in (f"{folder}{base}/{name}" for name in FOLDERS[split]):
+            if split not in found and kind_of_tree(place) == split:
+                found[split] = place
+    if not found and not archives and (kind := kind_of_tree(folder)):
+        found[kind] = folder
+    return found
 
 
 def kind_of_tree(path: str, depth: int = 1) -> str:
@@ -104,8 +106,8 @@ def status_of_split(path: str) -> Status | None:
                 for n, s in zip(names, states, strict=True)
             ]
             version = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-            return status._replace(size=0, version=version)
-    return status._replace(size=0)
+            return Status(0, version, True)
+    return Status(0, status.version, True)
 
 
 def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -164,6 +166,11 @@ class Files(NamedTuple):
         """Return one of `count` equal regions, which together are all: here numbers of files."""
         start, stop = (self.images * k // count for k in (number, number + 1))
         return Region(start, stop)
+
+    def cut(self, region: Region) -> "Files":
+        """Return the images of a region alone."""
+        names = self.names.split("\n")[slice(*region)]
+        return Files(self.folder, "\n".join(names), self.wnid, self.label)
 
 
 Part = Tar | Files  # what is read by itself of a split
@@ -314,6 +321,13 @@ def read_file(path: str) -> bytes:
     """Return the bytes of an image's file."""
     with io.FileIO(path) as file:
         return file.readall()
+
+
+def sizes_of(part: Files) -> dict[str, int]:
+    """Return the bytes of each file, by path; -1 of one that is gone."""
+    paths = [f"{part.folder}/{name}" for name in part.names.split("\n") if name]
+    sizes = (status.size if status else -1 for status in _in_threads(status_of, paths))
+    return dict(zip(paths, sizes, strict=True))
 
 
 def announce_file(path: str) -> None:
