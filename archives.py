@@ -181,8 +181,8 @@ def _matches(path: str) -> list[str]:
 # ------------------------------------------------------------------------- describing in words
 
 EXTRACTED = (
-    "Extracted images are found as train/<wnid>/*.JPEG and val/*.JPEG or val/<wnid>/*.JPEG below the "
-    "folder that is passed, or one by one by data_files={{'train': folder}}."
+    "Extracted images are found as train/<wnid>/*.JPEG, and val/*.JPEG or val/<wnid>/*.JPEG, below "
+    "the folder that is passed, or one by one by data_files={{'train': folder}}."
 )
 PARTIAL = ("part", "partial", "crdownload", "download", "aria2", "filepart", "tmp", "!ut")
 # What a file's name says of it, where its content cannot.

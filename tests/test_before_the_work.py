@@ -97,7 +97,7 @@ STATES: list[tuple[Callable[[Path], None], str]] = [
     (compressed, "a gzip file of the validation archive: decompress it"),
     (downloading, "still being downloaded"),
     (downloading_in_chrome, "still being downloaded"),
-    (extracted_classes, r"train/ looks like extracted.*imagefolder"),
+    (extracted_classes, r"train/ looks like extracted.*below the folder"),
     (extracted_here, "looks like extracted"),
     (subfolder, r"subfolder archives/ \(validation\): pass .*archives"),
     (something_else, r"notes-00\.txt \(1 bytes\).*and 22 more"),
