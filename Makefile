@@ -13,12 +13,12 @@ help:  ## say what there is
 $(VENV)/.loader: pyproject.toml
 	@echo "Making an environment in $(VENV) with datasets and Pillow (once, about half a minute) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.loader
 	@echo "Adding what the tests need: Ray, an S3 server, Jupyter (once, about two minutes) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade pip  # for --group
 	@$(BIN)/python -m pip install --quiet --editable . --group test --group lint
 	@touch $@
 

@@ -23,13 +23,14 @@ from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
-from .tar_reader import Region
-from .tar_reader import Tar
-from .tar_reader import is_url
-from .tar_reader import logger
-from .tar_reader import open_archive
-from .tar_reader import status_of
-from .tar_reader import storage_of
+from .ilsvrc2012 import without_secrets
+from .storage import Region
+from .storage import Tar
+from .storage import is_url
+from .storage import logger
+from .storage import open_archive
+from .storage import status_of
+from .storage import storage_of
 from .trees import trees_in
 
 FOLDER_VARIABLE = "IMAGENET2012_DIR"
@@ -109,10 +110,10 @@ def find_archives(data_dir: str | None) -> dict[str, str]:
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if data_dir:
-        folder, where = data_dir, f"Looked in {data_dir},"
+        folder, where = data_dir, f"Looked in {without_secrets(data_dir)},"
     elif named:
         folder = absolute(named)
-        where = f"Looked in {folder}, which {FOLDER_VARIABLE} names,"
+        where = f"Looked in {without_secrets(folder)}, which {FOLDER_VARIABLE} names,"
     else:
         folder = absolute(".")
         where = f"No data_dir was given, {FOLDER_VARIABLE} is not set; in {folder},"
@@ -146,7 +147,8 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
     archives: dict[str, str] = {}
     for key, path in ((k, p) for k, paths in listed(by_split, folder).items() for p in paths):
         if not status_of(path):
-            raise ManualDownloadError(f"Looked for {path}, {describe(path)}\n\n{INSTRUCTIONS}")
+            looked = f"Looked for {without_secrets(path)}, {describe(path)}"
+            raise ManualDownloadError(f"{looked}\n\n{INSTRUCTIONS}")
         split = key
         if not split:
             kind = kind_of(path)
@@ -216,13 +218,15 @@ SUBFOLDERS = ("", "/manual", "/downloads/manual", "/tensorflow_datasets/download
 def describe(folder: str) -> str:
     """Say in words what a folder holds instead of the archives."""
     if not status_of(folder):
+        storage_of(folder).check_rights(folder)
         parent = folder
         while parent and not is_url(folder) and not status_of(parent):
             parent = parent.rpartition("/")[0]
         known = "" if is_url(folder) else f" (the path is right up to {parent or '/'})"
         return f"which does not exist, or is hidden from you{known}."
     if not is_dir(folder):
-        return f"which is a file: pass the folder that it is in, {folder.rpartition('/')[0]}."
+        parent = without_secrets(folder).rpartition("/")[0]
+        return f"which is a file: pass the folder that it is in, {parent}."
     try:
         names = sorted(storage_of(folder).entries(folder))
     except OSError as error:
@@ -286,7 +290,7 @@ def hints_of(folder: str, name: str) -> Iterator[str]:
     if kind in SOURCES:
         kind = (
             f"the {kind} archive under another name: call it {SOURCES[kind].file_names[0]}, "
-            f"or pass data_files={{{kind!r}: {path!r}}}"
+            f"or pass data_files={{{kind!r}: {without_secrets(path)!r}}}"
         )
     if kind != NO_TAR or re.match(r"(ILSVRC2012|imagenet).*|.*\.tar", name, re.IGNORECASE):
         yield f"{name} seems to be {kind}."
@@ -343,8 +347,8 @@ def check_sha256(split: str, path: str) -> None:
         found = sha256_of(path, bar.update)
     if found != expected:
         raise NonMatchingChecksumError(
-            f"{path}: its SHA-256 is {found}, that of the original {expected}. The "
-            f"archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}."
+            f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. "
+            f"The archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}."
         )
 
 

@@ -4,15 +4,16 @@
 override of how a `GeneratorBasedBuilder` is prepared: as an `ArrowBasedBuilder` is.
 """
 
+import concurrent.futures
 import itertools
 import operator
 import os
 import signal
 import threading
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
@@ -27,6 +28,8 @@ from .tar_reader import Member
 from .trees import File
 
 T = TypeVar("T")
+R = TypeVar("R")
+ENDING_SECONDS = 2  # to wait for what is being read when nobody wants it any more
 MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
 BUFFER_BYTES = 160 << 10  # for an image; a hundred rarely take more
 
@@ -171,14 +174,31 @@ def prefetched(items: Iterator[T], cancelled: threading.Event) -> Iterator[T]:
 
     `cancelled` is set when nobody waits for it any more.
     """
-    with ThreadPoolExecutor(1, "imagenet2012-prefetch") as thread:
+    coming = _in_thread(next, items, None)
+    try:
+        while (item := coming.result()) is not None:
+            coming = _in_thread(next, items, None)
+            yield item
+    finally:
+        cancelled.set()
+        concurrent.futures.wait([coming], timeout=ENDING_SECONDS)
+
+
+def _in_thread(function: Callable[..., R], *args: Any) -> "concurrent.futures.Future[R]":
+    """Call a function in a thread that does not keep the process from ending.
+
+    Those of `concurrent.futures` do: for minutes where a server does not answer.
+    """
+    future: concurrent.futures.Future[R] = concurrent.futures.Future()
+
+    def work() -> None:
         try:
-            coming = thread.submit(next, items, None)
-            while (item := coming.result()) is not None:
-                coming = thread.submit(next, items, None)
-                yield item
-        finally:
-            cancelled.set()
+            future.set_result(function(*args))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="imagenet2012-prefetch", daemon=True).start()
+    return future
 
 
 def repeated_name(files: Iterable[str]) -> str | None:

@@ -16,14 +16,14 @@ from .ilsvrc2012 import CLUTTER
 from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
-from .tar_reader import BLOCK
+from .storage import BLOCK
+from .storage import Archive
+from .storage import is_url
+from .storage import open_archive
+from .storage import status_of
+from .storage import storage_of
 from .tar_reader import REGULAR
-from .tar_reader import Archive
-from .tar_reader import is_url
 from .tar_reader import member_at
-from .tar_reader import open_archive
-from .tar_reader import status_of
-from .tar_reader import storage_of
 from .trees import kind_of_tree
 from .trees import open_split
 

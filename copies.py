@@ -5,6 +5,8 @@ import json
 import os
 from typing import Any
 
+from .ilsvrc2012 import without_secrets
+
 ORIGIN = "origin.json"
 
 
@@ -51,5 +53,5 @@ def note_folder(folder: str, archives: dict[str, str]) -> None:
 
 
 def folder_of(archives: dict[str, str]) -> str:
-    """Return the folder of the first archive."""
-    return next(iter(archives.values()), "").rpartition("/")[0]
+    """Return the folder of the first archive, as it may be written down."""
+    return without_secrets(next(iter(archives.values()), "")).rpartition("/")[0]

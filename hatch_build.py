@@ -8,8 +8,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SCRIPT = (
     "imagenet2012",
     "ilsvrc2012",
+    "storage",
     "tar_reader",
     "trees",
+    "in_turns",
     "contents",
     "copies",
     "options",

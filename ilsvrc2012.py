@@ -141,26 +141,48 @@ class ArchiveError(ValueError):
     def __init__(
         self, path: str, problem: str, offset: int | None = None, advice: str = ""
     ) -> None:
-        self.path, self.problem, self.offset, self.advice = path, problem, offset, advice
+        self.path, self.problem = without_secrets(path), problem
+        self.offset, self.advice = offset, advice
         place = "" if offset is None else f", at byte {offset:,}"
         advice = advice or (
             "The archive is damaged, incomplete or not an original one. Compare it with the "
             "SHA-256 of the original (verification_mode='all_checks') and fetch it again from "
             f"{DOWNLOAD_PAGE}."
         )
-        super().__init__(f"{without_secrets(path)}{place}: {problem}\n{advice}")
+        super().__init__(f"{self.path}{place}: {problem}\n{advice}")
 
     def __reduce__(self) -> Any:
         """Be the same after a way through another process."""
         return type(self), (self.path, self.problem, self.offset, self.advice)
 
 
-def without_secrets(url: str) -> str:
-    """Return a path as it is, and a URL without user, password and query."""
-    scheme, found, rest = url.partition("://")
-    if not found:
-        return url
-    host, slash, path = rest.partition("/")
-    if scheme.lower() in ("http", "https"):
-        path = path.partition("?")[0]
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+# Their URLs hold no secrets: `?` is a character of keys, what stands before `@` is a container.
+OBJECT_STORES = frozenset(
+    ("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a")
+)
+_URL_PART = r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>.*?)(?=::[A-Za-z][\w+.-]*://|\Z)"
+_URL_IN_TEXT = r"(?<![\w+.-])[A-Za-z][\w+.-]*://[^\s'\"<>]+"
+
+
+def without_secrets(url: str, in_text: bool = False) -> str:
+    """Return a path as it is, and a URL without user, password, query and fragment.
+
+    Of a chain of URLs, each. With `in_text` it is a text in which URLs may be.
+    """
+    if in_text:
+        return re.sub(_URL_IN_TEXT, lambda found: without_secrets(found[0]), url)
+    return re.sub(_URL_PART, _open_part, url, flags=re.DOTALL)
+
+
+def _open_part(url: re.Match[str]) -> str:
+    """Return what of a URL is no secret."""
+    scheme, rest = url["scheme"], url["rest"]
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    if scheme.lower() in OBJECT_STORES:
+        user, at, _ = host.rpartition("@")
+        return f"{scheme}://{rest[len(user) + 1 :] if at and ':' in user else rest}"
+    port = host.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
+    if port and not port.isdigit():  # a password with `/`, `?` or `#` in it, which should be quoted
+        return f"{scheme}://…"
+    user, at, _ = host.rpartition("@")
+    return f"{scheme}://{re.split('[?#]', rest.removeprefix(user + at), maxsplit=1)[0]}"

@@ -36,6 +36,7 @@ from datasets.data_files import DataFilesList
 from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingSplitsSizesError
 
+from .archives import FOLDER_VARIABLE
 from .archives import INSTRUCTIONS
 from .archives import absolute
 from .archives import check_sha256
@@ -64,18 +65,24 @@ from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
+from .ilsvrc2012 import without_secrets
 from .in_place import InPlaceInfo
 from .in_place import NamedImage
+from .in_turns import in_turns  # noqa: F401  # lets `datasets` 3 copy what others use
 from .options import check_options
 from .options import check_value
 from .rows import RowReader
 from .rows import Shard
 from .rows import shards_of
-from .tar_reader import Status
-from .tar_reader import logger
-from .tar_reader import storage_of
+from .storage import Status
+from .storage import is_url
+from .storage import logger
+from .storage import storage_of
 from .trees import Part
+from .trees import is_official
 from .trees import open_split
+from .trees import parts_of
+from .trees import reader_of
 from .trees import status_of_split
 
 # ------------------------------------------------------------------------- what the dataset is
@@ -200,9 +207,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         folder, files = kwargs.get("data_dir"), kwargs.get("data_files")
-        remember(
-            kwargs.get("storage_options"), folder, *itertools.chain(*listed(files, folder).values())
-        )
+        self._named = (folder, *itertools.chain(*listed(files, folder).values()))
+        remember(kwargs.get("storage_options"), *self._named)
         if files and not isinstance(files, DataFilesDict):
             kwargs["data_files"] = as_data_files(given_archives(files, folder))
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
@@ -211,6 +217,17 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         with told_of_the_cache(kwargs.get("cache_dir")):
             super().__init__(*args, **kwargs)
+
+    def _remember(self) -> None:
+        """Read with this builder's options from now on: others may have been used since."""
+        remember(self.storage_options, *self._named)
+
+    def _rely(self) -> None:
+        """Let rows in place be read with this builder's options."""
+        self._remember()
+        if self.config.name == "in_place":
+            for path in self._archives_of_cache().values():
+                storage_of(path).rely(path)
 
     def _info(self) -> datasets.DatasetInfo:
         check_value("label_names", self.config.label_names)
@@ -240,6 +257,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         number = kwargs.get("num_proc")
         if number is not None and not hasattr(number, "__index__"):
             raise TypeError(f"num_proc is a number of processes, not {number!r}.")
+        self._remember()
         self._is_new = False
         with told_of_the_cache(self._cache_dir_root):
             super().download_and_prepare(*args, **kwargs)
@@ -267,7 +285,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         except NonMatchingSplitsSizesError as error:
-            counts = ", ".join(f"{SOURCES[s].num_examples:,} in {p}" for s, p in archives.items())
+            counts = ", ".join(
+                f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
+                for split, path in archives.items()
+            )
             raise NonMatchingSplitsSizesError(
                 f"The archives do not hold the expected numbers of images ({counts}). For a subset "
                 f'pass verification_mode="no_checks". Details: {error}'
@@ -328,7 +349,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         given = {s: self._gen_kwargs(s, path, order, streaming) for s, path in archives.items()}
         if streaming:  # so that a program can know the length of an epoch
             official = [
-                s for s in given if open_split(archives[s]).is_official(s, given[s]["parts"])
+                s for s in given if is_official(open_split(archives[s]), s, given[s]["parts"])
             ]
             self.info.splits = _official_splits(official) if official else None
         else:
@@ -362,9 +383,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
         opened = open_split(path)
         checked = self._is_checked and (not streaming or None)
-        parts = opened.parts(split, read_labels(self.base_path), checked)
+        parts = parts_of(opened, split, read_labels(self.base_path), checked)
         for part in dict.fromkeys((parts[0], parts[-1])):
-            reader = opened.reader(part, SOURCES[split].image)
+            reader = reader_of(opened, part, SOURCES[split].image)
             next(reader.members(), None)
             reader.check_end_mark()
         return {
@@ -378,6 +399,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yield examples one by one, for streaming."""
+        self._remember()  # this may be a new process, or others were used since
+        if self.config.name == "in_place":
+            storage_of(kwargs["archive"][0]).rely(kwargs["archive"][0])
         for place, row in self._rows(None, **kwargs):
             image = {"path": row.path, "bytes": row.data}
             example = {"file_name": row.member.name, "image": image, "label": row.label}
@@ -389,7 +413,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if self.config.name == "in_place":
             return tables_of(self._rows(None, **kwargs), length, None, cancelled)
         buffer = None
-        if not open_split(kwargs["archive"][0]).is_remote:
+        if not is_url(kwargs["archive"][0]):
             buffer = ImageBuffer(min(length * BUFFER_BYTES, MAX_TABLE_BYTES))
         rows = self._rows(buffer, **kwargs)
         return prefetched(tables_of(rows, length, buffer, cancelled), cancelled)
@@ -404,7 +428,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     ) -> Iterator[tuple[Place, Row]]:
         """Yield the rows of shards, perhaps in a new process."""
         path, size, version = archive
-        remember(self.storage_options, path)
+        self._remember()  # this may be a new process, or others were used since
         opened = open_split(path, self._is_checked)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
@@ -416,12 +440,14 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
+        self._rely()
         self._restore_features()
         with told_of_the_cache(self._cache_dir_root):
             return super().as_dataset(*args, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
+        self._rely()
         self._restore_features()
         return super().as_streaming_dataset(*args, **kwargs)
 
@@ -440,7 +466,7 @@ def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
 
 
 def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
-    """Keep what the file systems of these paths need, for as long as the process lives."""
-    for path in paths:
-        if options and path:
-            storage_of(path).remember(path, options)
+    """Read these paths, or else the folder by default, with these options in this thread."""
+    default = absolute(os.environ.get(FOLDER_VARIABLE, ""))
+    for path in [path for path in paths if path] or [default]:
+        storage_of(path).remember(path, options or {})

@@ -17,17 +17,22 @@ import fsspec
 import PIL.Image
 import PIL.ImageOps
 
+from .archives import FOLDER_VARIABLE
+from .archives import absolute
 from .ilsvrc2012 import IMAGE_NAME
+from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
-from .tar_reader import BLOCK
-from .tar_reader import MAX_IMAGE_BYTES
+from .in_turns import begun_ahead
+from .storage import BLOCK
+from .storage import MAX_IMAGE_BYTES
+from .storage import Archive
+from .storage import is_url
+from .storage import open_archive
+from .storage import status_of
+from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import Member
-from .tar_reader import begun_ahead
-from .tar_reader import is_url
-from .tar_reader import open_archive
 from .tar_reader import read_header
-from .tar_reader import storage_of
 from .trees import File
 from .trees import announce_file
 from .trees import read_file
@@ -51,6 +56,9 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
     path quoted. At the offset is a tar header, and the image's bytes follow it. They are refused
     unless the header names the same file and size. So all that such a URL can read is what a tar
     presents as an image of ILSVRC2012.
+
+    Instead of a path there may be the bare name of an original archive, so that the URL holds on
+    all machines: see `open_named`.
     """
 
     protocol = "imagenet2012"
@@ -86,8 +94,8 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path, header, size, name = match.groups()
         path = _unquoted(path)
         if not storage_of(path).may_read(path):
-            problem = "is not read because a dataset says so. Load it from there yourself first."
-            raise ArchiveError(path, problem, advice="A URL in a dataset could lead anywhere.")
+            problem = "is not read because a dataset says so."
+            raise ArchiveError(path, problem, advice=storage_of(path).how_to_allow(path))
         return path, int(header), int(size), name
 
     @classmethod
@@ -100,7 +108,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             If the archive cannot be read, or is not the one that the URL was made from.
         """
         path, offset, size, name = cls.parse(url)
-        archive = open_archive(path)
+        archive = open_named(path)
         fits = size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
         if fits and size > LARGE_IMAGE:
             fits = _is_header_of(archive.read(offset, BLOCK), name, size)
@@ -112,14 +120,14 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             "The archive was replaced, cut or damaged since the dataset was made: load it "
             "again from its folder to index the archive that is there now."
         )
-        raise ArchiveError(path, f"{name} ({size:,} bytes) is not here.", offset, advice)
+        raise ArchiveError(archive.path, f"{name} ({size:,} bytes) is not here.", offset, advice)
 
     @classmethod
     def announce(cls, url: str) -> None:
         """Let the kernel fetch an image that will be read soon; what is wrong, the reading says."""
         try:
             path, offset, size, _ = cls.parse(url)
-            archive = open_archive(path)
+            archive = open_named(path)
         except (OSError, ArchiveError):
             return
         if size <= LARGE_IMAGE and offset + BLOCK + size <= archive.size:
@@ -149,6 +157,62 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """Return the file itself: there are no folders to list."""
         return [self.info(path)] if detail else [self.info(path)["name"]]
+
+
+def open_named(path: str) -> Archive:
+    """Open the archive that a URL of an image in place names, once in a process.
+
+    At an absolute path nothing but that file is opened, if it exists. If not, and for a bare name,
+    it is the file of that name directly in the folder that ``IMAGENET2012_DIR`` names. There only
+    names of original archives are looked for (`Source.file_names`), so that a dataset of somebody
+    else can lead to no other file of that folder.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be opened. Says what to set.
+    """
+    if is_url(path):
+        return storage_of(path).open_placed(path)
+    if not os.path.isabs(path):
+        return _open_in_folder(path, None)
+    try:
+        return open_archive(path)
+    except ArchiveError as error:
+        if status_of(path):  # it exists: something else is wrong with it
+            raise
+        return _open_in_folder(path, error)
+
+
+# By each name of an original archive all its names, itself first: the test archive has two.
+_NAMES = {
+    name: (name, *({*source.file_names} - {name}))
+    for source in SOURCES.values()
+    for name in source.file_names
+}
+
+
+def _open_in_folder(path: str, error: ArchiveError | None) -> Archive:
+    """Open what has the file name of `path` in the user's folder; `error` is why not at `path`."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    name = path.rpartition("/")[2]
+    for other in _NAMES.get(name, ()) if folder else ():
+        found = f"{absolute(folder or '')}/{other}"
+        try:
+            return storage_of(found).open_placed(found)
+        except ArchiveError:
+            if status_of(found):
+                raise
+    if name not in _NAMES:
+        problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
+        raise error or ArchiveError(path, problem, advice=f"Known are {', '.join(_NAMES)}.")
+    set_it = f"set {FOLDER_VARIABLE} to the folder that holds {name}, before the program starts."
+    tried = f"{folder}, the folder that {FOLDER_VARIABLE} names" if folder else ""
+    problem = f"is not in {tried or f'a folder that is known: {FOLDER_VARIABLE} is not set'}."
+    if error:
+        tried = tried and f" It is not in {tried}, either."
+        raise ArchiveError(path, error.problem, None, f"{error.advice}{tried} Or {set_it}")
+    raise ArchiveError(path, problem, advice=f"{set_it[0].upper()}{set_it[1:]}")
 
 
 def _is_header_of(block: bytes, name: str, size: int) -> bool:

@@ -14,11 +14,12 @@ from .arrow_tables import Row
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .in_place import place_of
-from .tar_reader import Archive
-from .tar_reader import begun_ahead
-from .tar_reader import in_turns
+from .in_turns import begun_ahead
+from .in_turns import in_turns
+from .storage import Archive
 from .trees import Part
 from .trees import Tree
+from .trees import reader_of
 
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.
@@ -141,7 +142,7 @@ class RowReader:
         archive: Any = self.archive
         if not self.in_place:
             archive = archive.in_order(part, region, alone=shard.last - shard.first == 1)
-        reader = archive.reader(part, self.pattern)
+        reader = reader_of(archive, part, self.pattern)
         return self._rows_of_members(reader, reader.members(region))
 
     def _rows_of_members(self, reader: Any, members: Iterator[Any]) -> Iterator[Row]:

@@ -23,21 +23,23 @@ from typing import TypeVar
 from .ilsvrc2012 import CLASS_TAR
 from .ilsvrc2012 import CLUTTER
 from .ilsvrc2012 import IMAGE_NAME
+from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import Labels
-from .tar_reader import HAS_FADVISE
-from .tar_reader import MAX_IMAGE_BYTES
-from .tar_reader import Archive
-from .tar_reader import Region
-from .tar_reader import Status
-from .tar_reader import Tar
+from .in_turns import begun_ahead
+from .storage import HAS_FADVISE
+from .storage import MAX_IMAGE_BYTES
+from .storage import Archive
+from .storage import Region
+from .storage import Status
+from .storage import Tar
+from .storage import is_url
+from .storage import logger
+from .storage import open_archive
+from .storage import status_of
 from .tar_reader import TarReader
-from .tar_reader import begun_ahead
-from .tar_reader import is_url
-from .tar_reader import logger
-from .tar_reader import open_archive
-from .tar_reader import status_of
+from .tar_reader import class_tars
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -344,19 +346,21 @@ class FileReader:
     ----------
     archive : Tree
     tar : Files
-    ahead : int
-        How many files are announced; 0 if they are not read.
     """
 
-    def __init__(self, archive: "Tree", tar: Files, ahead: int) -> None:
-        self.archive, self.tar, self._ahead = archive, tar, ahead
+    def __init__(self, archive: "Tree", tar: Files) -> None:
+        self.archive, self.tar = archive, tar
 
     def members(self, region: Region | None = None) -> Iterator[File]:
         """Return the images of a region, or all, without a look at them."""
         names = self.tar.names.split("\n") if self.tar.names else []
         chosen = names[slice(*region)] if region else names
         files = (File(n.rpartition("/")[2], f"{self.tar.folder}/{n}") for n in chosen)
-        return begun_ahead(map(self._announced, files), self._ahead) if self._ahead else files
+        return (
+            begun_ahead(map(self._announced, files), self.archive.ahead)
+            if self.archive.ahead
+            else files
+        )
 
     def _announced(self, file: File) -> File:
         announce_file(file.path)
@@ -416,13 +420,15 @@ class Tree:
     path : str
     is_checked : bool
         Whether an image that is empty is an error, instead of a warning.
+    ahead : int
+        How many files are announced to the kernel before they are read; 0 if they are not read.
     """
 
     is_remote = False
     size, version = 0, ""
 
     def __init__(self, path: str, is_checked: bool = True, ahead: int = 0) -> None:
-        self.path, self.is_checked, self._ahead = path, is_checked, ahead
+        self.path, self.is_checked, self.ahead = path, is_checked, ahead
 
     def parts(
         self, split: str, labels: Labels, checked: bool | None = None
@@ -450,17 +456,6 @@ class Tree:
             left_out = ". What does not belong is left out." if faults else "."
             logger.warning(f"{self.path}: {problem}{left_out}")
         return parts
-
-    def is_official(self, split: str, parts: Iterable[Files | Tar]) -> bool:
-        """Tell whether there are as many images as in the original, as far as they are counted."""
-        counts = [part.images for part in parts if isinstance(part, Files)]
-        return sum(counts) == SOURCES[split].num_examples
-
-    def reader(self, part: Files | Tar, pattern: re.Pattern[str]) -> FileReader | TarReader:
-        """Return what reads a part."""
-        if isinstance(part, Tar):
-            return TarReader(ClassTar(f"{self.path}/{part.wnid}.tar"), part, pattern)
-        return FileReader(self, part, self._ahead)
 
     def in_order(self, part: Files | Tar, region: Region, alone: bool) -> "Tree | Archive":
         """Return what reads a region of a part from first to last."""
@@ -513,6 +508,41 @@ class ClassTar(Archive):
         """Do nothing: it is opened anew."""
 
     check_unchanged = functools.partialmethod(_file)  # type: ignore[assignment]
+
+
+def parts_of(
+    opened: Archive | Tree, split: str, labels: Labels, checked: bool | None = None
+) -> tuple[Part, ...]:
+    """Return what can be read by itself of a split: classes, or a single part of all images.
+
+    `checked` is for a tree, see `Tree.parts`: what is wrong with an archive is always an error.
+    """
+    if isinstance(opened, Tree):
+        return opened.parts(split, labels, checked)
+    if split != "train":
+        return (Tar(0, opened.size),)
+    tars = class_tars(opened, labels.wnids)
+    if is_official(opened, split, tars) and len(tars) != NUM_CLASSES:
+        raise ArchiveError(opened.path, f"holds {len(tars):,} class tars instead of 1000.")
+    return tars
+
+
+def is_official(opened: Archive | Tree, split: str, parts: Iterable[Part]) -> bool:
+    """Tell whether an archive has the original's size, or a tree as many images, if it tells."""
+    if isinstance(opened, Tree):
+        counts = [part.images for part in parts if isinstance(part, Files)]
+        return sum(counts) == SOURCES[split].num_examples
+    return opened.size == SOURCES[split].size
+
+
+def reader_of(opened: Archive | Tree, part: Part, pattern: re.Pattern[str]) -> Any:
+    """Return what yields the members of a region of a part, and reads them."""
+    if isinstance(part, Files):
+        assert isinstance(opened, Tree)
+        return FileReader(opened, part)
+    if isinstance(opened, Tree):
+        opened = ClassTar(f"{opened.path}/{part.wnid}.tar")
+    return TarReader(opened, part, pattern)
 
 
 def open_split(path: str, is_checked: bool = True) -> Any:

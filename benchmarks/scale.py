@@ -21,7 +21,7 @@ import fsspec
 import make_archives
 
 import imagenet2012
-from imagenet2012 import remote
+from imagenet2012 import remote_archive
 
 TRAIN = imagenet2012.ilsvrc2012.SOURCES["train"]
 URL = "sim://full/ILSVRC2012_img_train.tar"
@@ -171,13 +171,12 @@ def patterns(cache: str) -> dict[str, Pattern]:
         stream = imagenet2012.load(data_files=files, split="train", streaming=True, order=order)
         return passed(stream)
 
-    remote._options["sim://full"] = {"simulated": True}  # as `load` with options would
     return {
         "copy, or streaming in archive order": counted(
-            lambda: streamed("archive"), remote.AHEAD_REQUESTS, True
+            lambda: streamed("archive"), remote_archive.AHEAD_REQUESTS, True
         ),
-        "streaming in mixed order": counted(lambda: streamed("mixed"), remote.THREADS),
-        "index in place": counted(index, remote.THREADS, True),
+        "streaming in mixed order": counted(lambda: streamed("mixed"), remote_archive.THREADS),
+        "index in place": counted(index, remote_archive.THREADS, True),
         "an epoch in place, at random": counted(at_random, 1),
     }
 

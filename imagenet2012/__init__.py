@@ -31,7 +31,7 @@ from imagenet2012.in_place import decode_image  # noqa: E402
 from imagenet2012.load import load  # noqa: E402
 from imagenet2012.load import register  # noqa: E402
 from imagenet2012.remote import storage  # noqa: E402
-from imagenet2012.tar_reader import read_urls_with  # noqa: E402
+from imagenet2012.storage import read_urls_with  # noqa: E402
 
 __all__ = [
     "WNIDS",

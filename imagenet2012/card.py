@@ -8,11 +8,14 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 
+from imagenet2012.archives import FOLDER_VARIABLE
 from imagenet2012.export import Plan
+from imagenet2012.export import read_plan
 from imagenet2012.export import read_record
 from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import CITATION
+from imagenet2012.imagenet2012 import VERSION
 
 MARK = "<!-- Written by `imagenet2012 prepare`, which writes it anew when it runs again. -->"
 CARD = """\
@@ -32,13 +35,23 @@ ds = load_dataset({name})
 
 `file_name` is the name in the original archive; `label` is the rank of the class's wnid among the
 1000 in sorted order, -1 where it is not public; `image` comes as RGB. The images are shuffled.
-
+{needed}
 The images belong to their owners and are for non-commercial research and education under
 [ImageNet's terms of access]({page}); who shares this repository answers for that.
 
 ```bibtex
 {citation}
 ```
+"""
+INDEX = """
+**This is an index: it holds no images**, only where in the original archives each one is. The
+program that loads it imports nothing for that, but where it runs
+
+- the package `imagenet2012` {version} must be installed, which reads these URLs;
+{places}
+
+Each image is read only if the archive's own header there names the same file and size. The archives
+are fetched from {page}, by hand and with an account; a repacked one does not fit.
 """
 # The Hub's names for how many examples there are.
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -72,8 +85,8 @@ def find_written(folder: Path) -> list[Written]:
         files = sorted(folder.glob(f"{split}-*.parquet"))
         records = [read_record(file) for file in files]
         if records and records[0] and len(files) == records[0]["shards"] and all(records):
-            fields = {field.name for field in dataclasses.fields(Plan)}
-            plan = Plan(**{key: value for key, value in records[0].items() if key in fields})
+            plan = read_plan(files[0])
+            assert plan
             footers = [pq.read_metadata(file) for file in files]
             groups = (
                 footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)
@@ -111,6 +124,7 @@ def write_card(output: Path, name: str) -> list[Path]:
         mark=MARK,
         name=json.dumps(name, ensure_ascii=False),
         rows=rows,
+        needed=_needed(written),
         page=DOWNLOAD_PAGE,
         citation=CITATION,
     )
@@ -123,6 +137,22 @@ def write_card(output: Path, name: str) -> list[Path]:
         unfinished.write_text(text, encoding="utf-8")
         os.replace(unfinished, card)
     return [card, *(file for one in written for file in one.files)]
+
+
+def _needed(written: list[Written]) -> str:
+    """Say what an index needs where it is read; nothing of shards that hold the images."""
+    archives = [one.plan.in_place for one in written if one.plan.in_place]
+    places = [f"- `{path}` must be there." for path in archives if os.path.isabs(path)]
+    names = " and ".join(f"`{path}`" for path in archives if not os.path.isabs(path))
+    if names:
+        places.append(
+            f"- {names} must be in the folder that the environment variable `{FOLDER_VARIABLE}` "
+            "names."
+        )
+    elif archives:
+        places[-1] += f" If moved, set `{FOLDER_VARIABLE}` to the folder."
+    text = INDEX.format(version=VERSION, places="\n".join(places), page=DOWNLOAD_PAGE)
+    return text if archives else ""
 
 
 def _front_matter(written: list[Written]) -> str:

@@ -16,18 +16,19 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.ilsvrc2012 import read_labels
+from imagenet2012.in_turns import in_turns
 from imagenet2012.rows import NUM_REGIONS
-from imagenet2012.tar_reader import Archive
-from imagenet2012.tar_reader import Region
-from imagenet2012.tar_reader import Tar
+from imagenet2012.storage import Archive
+from imagenet2012.storage import Region
+from imagenet2012.storage import Tar
 from imagenet2012.tar_reader import TarReader
 from imagenet2012.tar_reader import class_tars
-from imagenet2012.tar_reader import in_turns
 from imagenet2012.trees import Files
 from imagenet2012.trees import Part
 from imagenet2012.trees import Tree
 from imagenet2012.trees import list_tree
 from imagenet2012.trees import open_split
+from imagenet2012.trees import reader_of
 from imagenet2012.trees import sizes_of
 
 Progress = Callable[[int], object]
@@ -134,7 +135,7 @@ def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
     counts: Counter[str] = Counter()
     pattern = SOURCES[report.split].image
     pieces = list(parts(report, archive))
-    followed = in_turns(archive.reader(tar, pattern).members(region) for tar, region in pieces)
+    followed = in_turns(reader_of(archive, tar, pattern).members(region) for tar, region in pieces)
     for (tar, region), members in zip(pieces, followed, strict=True):
         names: set[str] = set()
         try:

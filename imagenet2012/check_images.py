@@ -9,9 +9,10 @@ from imagenet2012.check import parts
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.in_place import decode_image
-from imagenet2012.tar_reader import Region
+from imagenet2012.storage import Region
 from imagenet2012.trees import Part
 from imagenet2012.trees import open_split
+from imagenet2012.trees import reader_of
 from imagenet2012.workers import results
 from imagenet2012.workers import stopped
 
@@ -48,7 +49,7 @@ def _decode_part(
     images = 0
     broken: dict[str, str] = {}
     archive = open_split(path).in_order(part, region, alone=True)
-    reader = archive.reader(part, SOURCES[split].image)
+    reader = reader_of(archive, part, SOURCES[split].image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which do not matter
         try:

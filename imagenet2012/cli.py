@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not
     import datasets
 
     from imagenet2012 import check as checks
+    from imagenet2012 import export
 
 F = TypeVar("F", bound=Callable[..., Any])
 SPLITS = tuple(SOURCES)
@@ -199,8 +200,9 @@ def check(
     """Check the archives in DIR: sizes, structure, and the header of every image.
 
     Nothing is written. The status is 0 only if all is OK; without --split the training and
-    validation archives must both be there. DIR may also be one archive, under any name. With
-    --decode, every image that cannot be decoded is listed with the reason.
+    validation archives must both be there. DIR may also be one archive, under any name, or a
+    folder that `prepare --output` wrote, whose every byte is checked. With --decode, every image
+    that cannot be decoded is listed with the reason.
 
     \b
     Examples:
@@ -211,7 +213,10 @@ def check(
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
     from imagenet2012 import check as checks
+    from imagenet2012 import shards
 
+    if plans := shards.find_plans(absolute(folder)):
+        return check_shards(folder, plans, splits, not no_checks, as_json)
     archives, error = look_for_archives(folder)
     if error and not as_json:
         raise error
@@ -239,6 +244,43 @@ def check(
         click.echo(json.dumps(told, indent=2))
     else:
         print_reports(reports, missing, strict)
+    sys.exit(not ok)
+
+
+def check_shards(
+    folder: str,
+    plans: "dict[str, export.Plan]",
+    splits: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Check the Parquet shards that `prepare --output` wrote, and print what is wrong."""
+    from imagenet2012 import shards
+
+    found, missing = [], [split for split in splits if split not in plans]
+    for split, plan in plans.items():
+        if split in (splits or plans):
+            with bar(plan.shards, " shards", split) as progress:
+                problems = shards.check(
+                    absolute(folder), plan, strict=strict, progress=progress.update
+                )
+            found.append({**dataclasses.asdict(plan), "problems": problems})
+    ok = not missing and not any(one["problems"] for one in found)
+    if as_json:
+        click.echo(json.dumps({"ok": ok, "missing": missing, "shards": found}, indent=2))
+        sys.exit(not ok)
+    for one in found:
+        what = f"an index of {one['in_place']}" if one["in_place"] else "with the images"
+        title = click.style(one["split"], bold=True)
+        click.echo(f"{title}  {one['rows']:,} images in {one['shards']:,} shards, {what}")
+        for problem in one["problems"][:20]:
+            click.echo(folded(f"  {click.style('!', fg='red')} {problem}", indent=4))
+        if len(one["problems"]) > 20:
+            click.echo(f"  ! and {len(one['problems']) - 20:,} more: see --json")
+    for split in missing:
+        click.echo(f"{click.style(split, bold=True)}  missing")
+    verdict = click.style("All OK.", fg="green") if ok else "Not all is OK."
+    click.echo(verdict)
     sys.exit(not ok)
 
 
@@ -350,7 +392,7 @@ def show(
     from imagenet2012 import sheet
 
     check_picture(output)
-    archives = find_archives(absolute(folder))
+    archives: Any = find_index(folder) or find_archives(absolute(folder))
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
     size, official = size_of(archives[split]), SOURCES[split].size
     if not no_checks and official not in (None, size):
@@ -378,6 +420,25 @@ def show(
         raise ValueError("None of these images can be decoded. Nothing was written.")
     picture.save(output, "PNG")
     click.echo(f"{output}: {shown} {split} image{'s' * (shown > 1)}")
+
+
+def find_index(folder: str) -> "dict[str, export.Plan]":
+    """Return the plan of each split of a folder of rows in place; empty if it is none.
+
+    Raises
+    ------
+    ValueError
+        If its rows hold the images: these would be copied before one of them is seen.
+    """
+    from imagenet2012 import shards
+
+    plans = shards.find_plans(absolute(folder))
+    if not all(plan.in_place for plan in plans.values()):
+        raise ValueError(
+            f"{folder} holds Parquet shards of the images themselves. Give the folder of the "
+            "archives, or an index of them (prepare --in-place --output)."
+        )
+    return plans
 
 
 def check_picture(path: Path) -> None:
@@ -432,6 +493,11 @@ def load(folder: str, split: str, no_checks: bool) -> "datasets.Dataset":
 )
 @click.option("--in-place", is_flag=True, help="Index only: leave the images in the archives.")
 @click.option(
+    "--portable",
+    is_flag=True,
+    help="With --in-place --output: call the archives by name, to be found in IMAGENET2012_DIR.",
+)
+@click.option(
     "--label-names",
     default="words",
     show_default=True,
@@ -459,10 +525,15 @@ def load(folder: str, split: str, no_checks: bool) -> "datasets.Dataset":
 )
 @click.option(
     "--shard-size",
-    default="500MB",
-    show_default=True,
+    show_default="500MB",
     type=FileSize(),
     help="About, with --output.",
+)
+@click.option(
+    "--shards",
+    show_default="128",
+    type=click.IntRange(1, 99_999),
+    help="Of each split, with --in-place --output.",
 )
 @seed_option("Of the shuffle, with --output.")
 @click.option(
@@ -482,16 +553,24 @@ def prepare(
     nothing but `datasets`; started again after an interruption, it verifies what is there and goes
     on. With --size, larger images are resized (upright, RGB, JPEG); smaller ones keep their bytes.
 
+    With --in-place and --output, the shards hold only where in the archives each image is: a folder
+    of some 50 MB for every program that takes a dataset's folder, if this package is installed
+    where it runs. With --portable, as always with --push, other machines read it too: from the
+    archives in the folder that IMAGENET2012_DIR names there.
+
     \b
     Examples:
       imagenet2012 prepare ~/imagenet --num-proc 8
       imagenet2012 prepare ~/imagenet --output ~/imagenet-parquet
       imagenet2012 prepare ~/imagenet --output ~/in256 --size 256 --push me/in256
+      imagenet2012 prepare ~/imagenet --in-place --output ~/imagenet-index
     """
     check_options(folder, output, push, public, options)
     from imagenet2012 import prepare as preparing
 
     options["quality"] = options["quality"] or 90
+    options["shard_size"] = options["shard_size"] or 500_000_000
+    options["portable"] = options["portable"] or bool(options["in_place"] and push)
     options["order"] = options["order"] or "archive"
     options["cache_dir"] = options["cache_dir"] and str(options["cache_dir"])
     if not output:
@@ -501,7 +580,8 @@ def prepare(
             "Warning: You answer for who may see these images: ImageNet's terms let nobody pass "
             "them on."
         )
-        click.echo(folded(notice), err=True)
+        if not options["in_place"]:  # an index has none
+            click.echo(folded(notice), err=True)
         hub.get_repository(push, public)
     preparing.prepare_repository(folder, output, push, options)
 
@@ -515,15 +595,21 @@ def check_options(
     if options["quality"] and not options["size"]:
         raise click.UsageError("--quality goes with --size: other images keep their bytes.")
     if not output:
-        if push or options["size"] or options["ray"]:
-            raise click.UsageError("--push, --size and --ray go with --output: give it.")
+        if push or options["size"] or options["ray"] or options["portable"] or options["shards"]:
+            raise click.UsageError(
+                "--push, --size, --ray, --portable and --shards go with --output: give it."
+            )
         return
     if options["order"]:
         raise click.UsageError("--output shuffles the images by --seed: leave --order out.")
     if archives_in(absolute(output)):
         raise click.UsageError(f"{output} holds the archives: give --output another folder.")
-    if options["in_place"]:
-        raise click.UsageError("--output writes the images: --in-place does not go with it.")
+    others = ("size", "ray", "shard_size") if options["in_place"] else ("portable", "shards")
+    for name in (name for name in others if options[name]):
+        option = f"--{name.replace('_', '-')}"
+        if options["in_place"]:
+            raise click.UsageError(f"--in-place writes no images: leave {option} out.")
+        raise click.UsageError(f"{option} goes with --in-place: give it.")
 
 
 if __name__ == "__main__":

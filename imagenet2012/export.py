@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import io
 import json
 import multiprocessing
@@ -21,20 +22,25 @@ from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
+from urllib.parse import quote
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from imagenet2012 import seal
+from imagenet2012.in_place import PREFIX
 from imagenet2012.in_place import Imagenet2012FileSystem
 from imagenet2012.in_place import upright
-from imagenet2012.tar_reader import status_of
+from imagenet2012.storage import status_of
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200
+INDEX_SHARDS = 128  # as few bytes as they have, so many do streaming clients and workers divide
+ROW_BYTES = 256  # of an index, at most
 PLAN = b"imagenet2012"
 ENDING = 1 << 20  # bytes at the end of a shard, in which its footer fits
 Progress = Callable[[int], object]
@@ -59,10 +65,13 @@ class Plan:
         Of the shuffle.
     size, quality : int or None
         Shortest side that larger images are resized to, in pixels, and the quality of their JPEGs.
-    shard_size : int
-        Bytes that a shard should have.
+    shard_size : int or None
+        Bytes that a shard of images should have.
     shards : int
-        Their number, which follows from an estimate of the bytes of all images.
+        Their number, which for images follows from an estimate of the bytes of all of them.
+    in_place : str or None
+        What the URLs of rows in place call the archive: its path, or in an index that may travel
+        its name. None where the rows hold the images.
     """
 
     split: str
@@ -74,8 +83,9 @@ class Plan:
     seed: int
     size: int | None
     quality: int | None
-    shard_size: int
+    shard_size: int | None
     shards: int
+    in_place: str | None = None
 
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
@@ -83,8 +93,7 @@ class Plan:
 
     def indices(self, shard: int) -> np.ndarray:
         """Return the rows of a shard, an array of int64 of shape (rows of the shard,)."""
-        order = np.random.default_rng(self.seed).permutation(self.rows)
-        return np.array_split(order, self.shards)[shard]
+        return np.array_split(_shuffled(self.rows, self.seed), self.shards)[shard]
 
     def record(self, shard: int) -> bytes:
         """Return what a shard's footer says of where it comes from."""
@@ -92,6 +101,8 @@ class Plan:
 
     def images(self) -> str:
         """Say in a sentence what was done to the images."""
+        if self.in_place:
+            return f"The images stay in `{self.in_place}` ({self.archive_bytes:,} bytes)."
         if not self.size:
             return "The bytes of the images are those of the original archive."
         return (
@@ -101,6 +112,11 @@ class Plan:
 
 
 # ------------------------------------------------------------------------- the plan
+
+
+@functools.lru_cache(maxsize=1)  # of a million rows it takes longer than all else of a small shard
+def _shuffled(rows: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(rows)
 
 
 def make_plan(
@@ -113,12 +129,16 @@ def make_plan(
     seed: int = 0,
     size: int | None = None,
     quality: int = 90,
-    shard_size: int = 500_000_000,
+    shard_size: int | None = 500_000_000,
+    shards: int | None = None,
+    in_place: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Plan:
     """Plan the shards of a split from the archive at `path`, or go on with those in `folder`.
 
-    `progress` is told of the images that are looked at for an estimate, up to `SAMPLE`.
+    Without `shards` their number is that in the folder, else it is estimated, or for an index
+    `INDEX_SHARDS`. `progress` is told of the images that are looked at for an estimate, up to
+    `SAMPLE`. For the rest see `Plan`.
 
     Raises
     ------
@@ -137,13 +157,18 @@ def make_plan(
         seed=seed,
         size=size,
         quality=quality if size else None,
-        shard_size=shard_size,
+        shard_size=None if in_place else shard_size,
         shards=0,
+        in_place=in_place,
     )
     found = {file: read_record(file) for file in sorted(folder.glob(f"{split}-*.parquet"))}
     # The number is an estimate, which another version of Pillow may make otherwise.
-    shards = next((record.get("shards", 0) for record in found.values() if record), 0)
-    shards = shards or round(estimate(dataset, plan, progress) / shard_size)
+    shards = shards or next((record.get("shards") for record in found.values() if record), None)
+    if in_place:
+        shards = shards or INDEX_SHARDS
+    elif not shards:
+        assert shard_size
+        shards = round(estimate(dataset, plan, progress) / shard_size)
     plan = dataclasses.replace(plan, shards=max(1, min(plan.rows, shards)))
     for file, record in found.items():
         _check_same(file, record, plan)
@@ -171,6 +196,20 @@ def read_record(path: Path) -> dict[str, Any] | None:
         if PLAN not in metadata and not _was_sealed(file):
             return {}
     return None
+
+
+def read_plan(path: Path) -> Plan | None:
+    """Return the plan that a shard of this command records, None of any other file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+    fields = {field.name for field in dataclasses.fields(Plan)}
+    if not (record := read_record(path)):
+        return None
+    return Plan(**{key: value for key, value in record.items() if key in fields})
 
 
 def _was_sealed(file: BinaryIO) -> bool:
@@ -278,38 +317,50 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
 
 
 def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) -> bool:
-    """Write a shard, under another name until it is whole; return False if it was finished."""
-    path = Path(folder) / plan.name(shard)
+    """Write a shard of a split, if it is not finished; return False if it was."""
     rows = dataset.select(plan.indices(shard))
-    features = datasets.Features({**dataset.features, "image": datasets.Image(mode="RGB")})
+    schema = _schema(dataset.features, plan, shard)
+    return _write(
+        Path(folder) / plan.name(shard), schema, rows["file_name"][:], _tables(rows, plan, schema)
+    )
+
+
+def _schema(features: datasets.Features, plan: Plan, shard: int) -> pa.Schema:
+    features = datasets.Features({**features, "image": datasets.Image(mode="RGB")})
     schema = features.arrow_schema
-    schema = schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
-    if _check_finished(path, schema, rows["file_name"][:]):
+    return schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
+
+
+def _write(
+    path: Path,
+    schema: pa.Schema,
+    names: list[str],
+    tables: Iterator[pa.Table],
+    compression: str = "none",  # of JPEGs it takes time and saves nothing
+) -> bool:
+    """Write a shard of these images, under another name until it is whole; see `write_shard`."""
+    if _check_finished(path, schema, names):
         return False
     # Not named by host and process, which containers may have in common.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with seal.SealedFile(unfinished) as file:
-            _write_rows(file, rows, plan, schema)
+            with pq.ParquetWriter(
+                file,
+                schema,
+                compression=compression,
+                use_dictionary=["label"],
+                write_statistics=["label"],  # nobody asks for the smallest image
+                write_page_checksum=True,
+                write_page_index=True,
+            ) as writer:
+                for table in tables:
+                    writer.write_table(table)
             file.seal()
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return True
-
-
-def _write_rows(file: Any, rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> None:
-    with pq.ParquetWriter(
-        file,
-        schema,
-        compression="none",  # of JPEGs it takes time and saves nothing
-        use_dictionary=["label"],
-        write_statistics=["label"],  # nobody asks for the smallest image
-        write_page_checksum=True,
-        write_page_index=True,
-    ) as writer:
-        for table in _tables(rows, plan, schema):
-            writer.write_table(table)
 
 
 def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -328,6 +379,37 @@ def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[p
 
 
 # ------------------------------------------------------------------------- all shards
+
+
+def write_index(
+    planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress: Progress
+) -> int:
+    """Write all shards of rows in place, as `export` does with images.
+
+    It takes less time than to start other processes.
+    """
+    prepare_folder(planned, folder)
+    written = 0
+    for dataset, plan in planned:
+        # A table of Arrow in one piece, as `datasets` gathers rows of a shard in a second, and
+        # copies the names of all classes whenever it selects.
+        table = dataset.with_format("arrow")[:].combine_chunks()
+        for shard in range(plan.shards):
+            rows = _renamed(table.take(plan.indices(shard)), plan)
+            path, schema = folder / plan.name(shard), _schema(dataset.features, plan, shard)
+            names, tables = rows["file_name"].to_pylist(), iter([rows.cast(schema)])
+            written += _write(path, schema, names, tables, compression="zstd")
+            progress(len(rows))
+    return written
+
+
+def _renamed(rows: pa.Table, plan: Plan) -> pa.Table:
+    """Return rows in place whose URLs call the archive as the plan does."""
+    image = rows["image"].combine_chunks()
+    archive = f"{PREFIX}{quote(plan.in_place or '', safe='')}/"
+    places = pc.replace_substring_regex(image.field("path"), f"^{PREFIX}[^/]+/", archive)
+    image = pa.StructArray.from_arrays([image.field("bytes"), places], ["bytes", "path"])
+    return rows.set_column(rows.schema.get_field_index("image"), "image", image)
 
 
 def prepare_folder(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
@@ -443,7 +525,8 @@ def _check_space(plans: list[Plan], folder: Path) -> None:
     needed = 0
     for plan in plans:
         missing = sum(not (folder / plan.name(shard)).exists() for shard in range(plan.shards))
-        needed += min(plan.archive_bytes, plan.shards * plan.shard_size) * missing // plan.shards
+        most = min(plan.archive_bytes, plan.shards * plan.shard_size) if plan.shard_size else 0
+        needed += (most or plan.rows * ROW_BYTES) * missing // plan.shards
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(

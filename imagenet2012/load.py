@@ -30,13 +30,14 @@ from imagenet2012.contents import check_kind
 from imagenet2012.copies import ORIGIN
 from imagenet2012.copies import read_origin
 from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.imagenet2012 import DATA_HASH
 from imagenet2012.imagenet2012 import VERSION
 from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.imagenet2012 import Imagenet2012Config
 from imagenet2012.imagenet2012 import as_data_files
 from imagenet2012.imagenet2012 import remember
-from imagenet2012.tar_reader import logger
+from imagenet2012.storage import logger
 
 NAME = "imagenet2012"
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -84,7 +85,7 @@ def load(
     Parameters
     ----------
     data_dir : str or path-like, optional
-        Folder that holds the archives.
+        Folder that holds the archives, or one that ``imagenet2012 prepare --output`` wrote.
     name : {"default", "in_place"}
         Copy the images into the cache, or leave them in the archives.
     split : str, list of str or datasets.ReadInstruction, optional
@@ -117,6 +118,13 @@ def load(
             "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
         )
     folder = None if data_dir is None else absolute(data_dir)
+    if folder and not data_files and is_dir(f"{folder}/data"):
+        from imagenet2012 import shards  # only here, as it takes long to import
+
+        if plans := shards.find_plans(folder):
+            kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
+            options = {"keep_in_memory": keep_in_memory, **kwargs}
+            return shards.load(folder, plans, name, split, streaming, **options)
     named = itertools.chain(*listed(data_files, folder).values())
     remember(kwargs.get("storage_options"), folder, *named)
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
@@ -255,7 +263,7 @@ class Loader:
             if name not in SOURCES:
                 raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
             if name not in self.archives and name not in self.copies:
-                found = ", ".join(self.archives.values())
+                found = ", ".join(map(without_secrets, self.archives.values()))
                 raise ManualDownloadError(
                     f"No archive of the {name} split, only {found}.\n\n{INSTRUCTIONS}"
                 )
@@ -364,7 +372,7 @@ def _find(
         split: copy.config_id
         for copy in made
         for split in copy.origin["splits"]
-        if not streaming and folder in (None, *copy.origin["folders"])
+        if not streaming and (not folder or without_secrets(folder) in copy.origin["folders"])
     }
     try:
         return find_archives(folder), copies

@@ -15,7 +15,9 @@ from imagenet2012 import hub
 from imagenet2012.archives import absolute
 from imagenet2012.archives import find_archives
 from imagenet2012.console import bar
+from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.lock import locked
+from imagenet2012.storage import is_url
 
 
 def prepare_cache(folder: str, options: dict[str, Any]) -> None:
@@ -44,6 +46,8 @@ def prepare_repository(
 ) -> None:
     """Write all shards, then the card, and upload them to the repository `push`."""
     archives = find_archives(absolute(folder))
+    for path in archives.values() if options["in_place"] and not options["portable"] else ():
+        check_in_place(path)
     card.check_card(output)
     if options["ray"]:
         cluster.connected()  # before the work
@@ -62,6 +66,15 @@ def prepare_repository(
         click.echo(f"Uploaded to the dataset repository {push}.")
 
 
+def check_in_place(path: str) -> None:
+    """Raise `ValueError` if rows in place of an archive could not be read in other processes."""
+    if is_url(path):
+        raise ValueError(
+            f"{path} is behind a URL, which other programs do not read because a dataset says so. "
+            "Pass --portable, and set IMAGENET2012_DIR to that folder where the index is read."
+        )
+
+
 def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.Dataset:
     """Return a split whose images stay in their archive."""
     return imagenet2012.load(
@@ -77,6 +90,13 @@ def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.
     )
 
 
+def called(split: str, path: str, options: dict[str, Any]) -> str | None:
+    """Return what URLs of rows in place call an archive; None if the rows hold the images."""
+    if options["portable"]:
+        return SOURCES[split].file_names[0]
+    return path if options["in_place"] else None
+
+
 def write_shards(
     archives: dict[str, str],
     loaded: dict[str, datasets.Dataset],
@@ -84,18 +104,27 @@ def write_shards(
     options: dict[str, Any],
 ) -> None:
     """Write the shards of all splits and say how many there are."""
-    keep = {key: options[key] for key in ("label_names", "seed", "size", "quality", "shard_size")}
+    kept = ("label_names", "seed", "size", "quality", "shard_size", "shards")
+    keep = {key: options[key] for key in kept}
     planned = []
     for split, dataset in loaded.items():
         sample = min(exports.SAMPLE, len(dataset)) if options["size"] else 0
         with bar(sample, " images", f"{split}, estimate of the size") as progress:
             plan = exports.make_plan(
-                dataset, split, archives[split], data, **keep, progress=progress.update
+                dataset,
+                split,
+                archives[split],
+                data,
+                **keep,
+                in_place=called(split, archives[split], options),
+                progress=progress.update,
             )
         planned.append((dataset, plan))
     total = sum(plan.rows for _, plan in planned)
     with bar(total, " images", "writing") as progress:
-        if options["ray"]:
+        if options["in_place"]:
+            written = exports.write_index(planned, data, progress.update)
+        elif options["ray"]:
             written = cluster.export(planned, data, progress.update)
         else:
             written = exports.export(planned, data, options["num_proc"], progress.update)

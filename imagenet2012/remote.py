@@ -1,47 +1,59 @@
-"""Archives in object storage, or behind any other URL that `fsspec` reads by ranges."""
+"""Where archives lie if it is not the disk: whatever `fsspec` reads, with which options, for whom.
 
-import collections
-import functools
+An archive is read with the storage options that it was loaded with. Rows in place hold none, so
+those of their load are kept for them; and as a dataset may come from anybody, only hosts that the
+user named are asked for what its rows say.
+"""
+
 import os
 import re
-import time
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from typing import Any
-from typing import TypeVar
 
 import fsspec
 
+from imagenet2012.ilsvrc2012 import OBJECT_STORES
 from imagenet2012.ilsvrc2012 import ArchiveError
-from imagenet2012.tar_reader import BLOCK
-from imagenet2012.tar_reader import Archive
-from imagenet2012.tar_reader import Region
-from imagenet2012.tar_reader import Status
-from imagenet2012.tar_reader import Storage
-from imagenet2012.tar_reader import Tar
+from imagenet2012.ilsvrc2012 import without_secrets
+from imagenet2012.ranges import identity
+from imagenet2012.remote_archive import check_rights
+from imagenet2012.remote_archive import file_system_of
+from imagenet2012.remote_archive import forget
+from imagenet2012.remote_archive import info_of
+from imagenet2012.remote_archive import is_chain
+from imagenet2012.remote_archive import open_once
+from imagenet2012.remote_archive import words_of
+from imagenet2012.storage import Archive
+from imagenet2012.storage import Status
+from imagenet2012.storage import Storage
 
-T = TypeVar("T")
-R = TypeVar("R")
+HOSTS_VARIABLE = "IMAGENET2012_HOSTS"
+# What in storage options says which store it is, unlike keys, which may change.
+PLACE = re.compile("endpoint|host|url|port|account_name|protocol", re.IGNORECASE)
 
-# What is read in order comes by large requests, of which several are under way. Of what is read in
-# turns with 999 others a piece is kept for each, so that is about as large as an image.
-AHEAD_BYTES, AHEAD_REQUESTS, AHEAD_MARGIN = 8 << 20, 4, 1 << 20
-PIECE_BYTES = 1 << 17
-THREADS = 32
-EXTRA = "For S3: pip install s3fs. Other protocols have packages of their own."
-RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
-VERSION_KEYS = ("ETag", "etag", "md5Hash", "xet_hash", "mtime", "LastModified", "updated")
-# Protocols that stored URLs may name. Others can lead to any host: only if the user loads from it.
-CLOUDS = frozenset(("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a"))
-
-_options: dict[str, dict[str, Any]] = {}  # storage options; in memory only, as they hold secrets
+_now = threading.local()  # .options: those of the load at work in this thread, by place
+_placed: dict[str, dict[str, Any]] = {}  # those of rows in place; in memory only: they hold secrets
+_named: set[str] = set()  # places that were loaded from
 
 
-def _bucket(url: str) -> str:
-    return "/".join(url.split("/")[:3])
+def place_of(url: str) -> str:
+    """Return protocol and bucket or host of a URL; a chain is a place of its own."""
+    protocol, _, rest = url.partition("://")
+    host = re.split("[/?#]", rest)[0]
+    if protocol not in OBJECT_STORES:  # else it may be a container
+        host = host.rpartition("@")[2]
+    return without_secrets(url) if is_chain(url) else f"{protocol}://{host}"
+
+
+def store_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what in storage options says which store it is."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            found |= {f"{key}.{inner}": v for inner, v in store_of(value).items()}
+        elif PLACE.search(key):
+            found[key] = value
+    return found
 
 
 class RemoteStorage(Storage):
@@ -49,191 +61,110 @@ class RemoteStorage(Storage):
 
     def status(self, path: str) -> Status | None:
         """Return the status of what is behind a URL, or None if it does not exist."""
-        try:
-            files, name = _files(path)
-            info = files.info(name)
-        except (FileNotFoundError, PermissionError):  # without the right to list, all is forbidden
+        info = info_of(path, *file_system_of(path, _options(path)))
+        if info is None:
             return None
-        except ImportError as error:  # says what to install
-            raise ArchiveError(path, f"cannot be read: {error}.", advice=EXTRA) from error
-        except Exception as error:  # each file system raises its own
-            advice = "Check the URL, the network, the credentials and other storage_options."
-            problem = f"cannot be reached: {type(error).__name__}: {error}."
-            raise ArchiveError(path, problem, advice=advice) from error
-        version = next((info[key] for key in VERSION_KEYS if info.get(key)), "")
-        return Status(info.get("size") or 0, str(version), info["type"] == "directory")
+        return Status(info.get("size") or 0, identity(info), info["type"] == "directory")
+
+    def check_rights(self, path: str) -> None:
+        """Raise `ArchiveError` if access to a URL is forbidden."""
+        check_rights(path, *file_system_of(path, _options(path)))
 
     def entries(self, folder: str) -> list[str]:
         """Return the names in a folder, of folders with a slash."""
-        files, name = _files(folder)
-        listed = files.ls(name, detail=True)
+        files, name = file_system_of(folder, _options(folder))
+        try:
+            listed = files.ls(name, detail=True)
+        except Exception as error:  # each file system raises its own
+            raise OSError(words_of(error, folder)) from None
         return [e["name"].rpartition("/")[2] + "/" * (e["type"] == "directory") for e in listed]
 
     def open(self, path: str) -> Archive:
-        """Open an archive, once in a process."""
-        return _opened(path, os.getpid())
+        """Open an archive as the load at work in this thread does, once in a process."""
+        return open_once(path, _options(path))
+
+    def open_placed(self, path: str) -> Archive:
+        """Open an archive for rows in place, with the options that they were loaded with."""
+        return open_once(path, _placed.get(place_of(path), {}))
 
     def forget(self, path: str) -> None:
         """Look at an archive anew when it is opened again."""
-        _opened.cache_clear()
+        forget(path, _options(path))
 
     def may_read(self, path: str) -> bool:
         """Tell whether a URL that a dataset names may be followed."""
-        return path.partition("://")[0] in CLOUDS or _bucket(path) in _options
+        if place_of(path) in _named:
+            return True
+        if is_chain(path):
+            return False
+        hosts = re.split(r"[,\s]+", os.environ.get(HOSTS_VARIABLE, ""))
+        protocol, _, host = place_of(path).partition("://")
+        return protocol in OBJECT_STORES or (bool(host) and host in hosts)
+
+    def how_to_allow(self, path: str) -> str:
+        """Say how a URL that a dataset names may be read."""
+        host = place_of(path).partition("://")[2]
+        return (
+            "A URL in a dataset could lead anywhere. If you trust this host, set the environment "
+            f"variable {HOSTS_VARIABLE}={host} (several with commas), or load from it yourself "
+            "in this process."
+        )
 
     def check_in_place(self, path: str) -> None:
-        """Raise `ArchiveError` if an index would store a password or a signature."""
-        if re.search("[?@]", path):
-            problem = "its URL holds a password or a signature, which the index would store."
-            advice = 'Use storage_options, or the "default" configuration.'
-            raise ArchiveError(path, problem, advice=advice)
+        """Raise `ArchiveError` if an index would store a secret, or could not be used."""
+        if without_secrets(path) != path:
+            problem = (
+                "its URL has a user, a password, a query or a fragment, which may be a secret "
+                "and which the index would store."
+            )
+        elif is_chain(path):
+            problem = "is a chain of URLs, which could lead a reader of the index anywhere."
+        else:
+            return self._check_same_store(path)
+        advice = 'Use storage_options and a plain URL, or the "default" configuration.'
+        raise ArchiveError(path, problem, advice=advice)
 
     def remember(self, path: str, options: dict[str, Any]) -> None:
-        """Keep what the file system of a URL needs, for as long as the process lives.
+        """Read a URL with these storage options in this thread, and let datasets name its host.
 
         `datasets` has the options of each protocol under its name, and adds those of ``hf``.
         """
-        plain = {key: value for key, value in options.items() if key != "hf"}
-        _options[_bucket(path)] = options.get(path.partition("://")[0], plain)
+        protocols = fsspec.available_protocols()
+        plain = {k: v for k, v in options.items() if k not in protocols or not isinstance(v, dict)}
+        place = place_of(path)
+        if not hasattr(_now, "options"):
+            _now.options = {}
+        _now.options[place] = options.get(path.partition("://")[0], plain)
+        if place in _named:
+            return
+        _named.add(place)
+        protocol, _, host = place.partition("://")
+        if protocol not in OBJECT_STORES and not is_chain(path):
+            # Also for the processes that this one starts, such as the workers of a `DataLoader`.
+            hosts = os.environ.get(HOSTS_VARIABLE)
+            os.environ[HOSTS_VARIABLE] = f"{hosts},{host}" if hosts else host
 
+    def rely(self, path: str) -> None:
+        """Read rows in place with the options of this load; see `open_placed`."""
+        self._check_same_store(path)
+        _placed[place_of(path)] = _options(path)  # of the same store: a new key, perhaps
 
-def _files(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the path in it."""
-    # Without its memory of listings, which may be from before the archive was replaced.
-    options = {"use_listings_cache": False, **_options.get(_bucket(url), {})}
-    return fsspec.core.url_to_fs(url, **options)
-
-
-@functools.lru_cache(maxsize=8)
-def _opened(url: str, pid: int) -> "RemoteArchive":
-    return RemoteArchive(url)
-
-
-@functools.lru_cache(maxsize=1)
-def _threads(pid: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "imagenet2012")
-
-
-class RemoteArchive(Archive):
-    """An archive that `fsspec` reads by ranges, such as an object in S3.
-
-    Attributes
-    ----------
-    path : str
-        Its URL.
-    size : int
-        Bytes.
-    version : int or str
-        ETag or time of the last change, as far as its file system tells one.
-    """
-
-    is_remote = True
-
-    def __init__(self, url: str) -> None:
-        self._fd = -1
-        found = storage.status(url)
-        if found is None or found.is_dir:
-            raise ArchiveError(
-                url, "is not there, or hidden from you.", advice="Check URL and rights."
+    def _check_same_store(self, path: str) -> None:
+        """Raise `ArchiveError` if rows of this process rely on another store of that name."""
+        place = place_of(path)
+        others, these = (store_of(o) for o in (_placed.get(place, _options(path)), _options(path)))
+        if others != these:
+            problem = (
+                f"rows in place of {place} were loaded in this process from another store "
+                f"({others or 'the default one'}). Rows hold no storage_options, so they would be "
+                f"read from this one ({these or 'the default one'})."
             )
-        self.path, self.size, self.version = url, found.size, found.version
-        self._files, self._name = _files(url)
-
-    def advise(self, advice: str) -> None:
-        """Do nothing: there is no kernel to tell."""
-
-    def announce(self, offset: int, size: int) -> None:
-        """Do nothing, for the same reason."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        if not size:
-            return b""
-        if offset + size > self.size:
-            missing = offset + size - self.size
-            raise ArchiveError(self.path, f"ends where {missing:,} more bytes belong.", offset)
-        for pause in (*RETRY_AFTER, None):
-            try:
-                data = self._files.cat_file(self._name, start=offset, end=offset + size)
-                if len(data) == size:
-                    return data
-                error: Exception = EOFError(f"{len(data):,} of {size:,} bytes arrived")
-            except Exception as raised:  # each file system raises its own
-                error = raised
-            if pause is None or isinstance(error, FileNotFoundError | PermissionError):
-                break
-            time.sleep(pause)
-        problem = f"cannot be read: {type(error).__name__}: {error}."
-        raise ArchiveError(self.path, problem, offset, "Check network and credentials.") from error
-
-    def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
-        """Return the header at `offset` and the `size` bytes that follow it, by one request."""
-        data = self.read(offset, BLOCK + size)
-        return data[:BLOCK], data[BLOCK:]
-
-    def in_order(self, tar: Tar, region: Region, alone: bool) -> Archive:
-        """Return an archive for reading a region of a tar in order, by large requests."""
-        # Its reader looks at a few blocks before it, and at what begins after it.
-        start = max(tar.start, region.start - 8 * BLOCK)
-        stop = min(tar.end, region.stop + AHEAD_MARGIN)
-        return ReadAhead(self, start, stop, alone)
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Apply a function that reads to each item, in order, several at a time."""
-        pool, running = _threads(os.getpid()), collections.deque[Future[R]]()
-        for item in items:
-            running.append(pool.submit(function, item))
-            if len(running) == THREADS:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-
-    def check_unchanged(self) -> None:
-        """Raise `ArchiveError` if the object was replaced since it was opened."""
-        found = storage.status(self.path)
-        if found is None or (found.size, found.version) != (self.size, self.version):
-            _opened.cache_clear()
-            raise ArchiveError(
-                self.path, "changed while it was being read.", advice="Load it again."
-            )
+            advice = 'Use another process, or streaming or the "default" configuration for one.'
+            raise ArchiveError(path, without_secrets(problem, in_text=True), advice=advice)
 
 
-class ReadAhead(RemoteArchive):
-    """A remote archive of which a part is read in order; each byte of that is fetched once.
-
-    If it is read alone, the next requests are under way while the last one's bytes are used.
-    """
-
-    def __init__(self, archive: RemoteArchive, start: int, stop: int, alone: bool) -> None:
-        self.__dict__.update(vars(archive))
-        self._start, self._stop, self._alone = start, stop, alone
-        self._step = AHEAD_BYTES if alone else PIECE_BYTES
-        self._pieces: dict[int, Any] = {}
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        if not (size and self._start <= offset and offset + size <= self._stop):
-            return super().read(offset, size)
-        first, last = ((at - self._start) // self._step for at in (offset, offset + size - 1))
-        data = b"".join(self._piece(number) for number in range(first, last + 1))
-        for number in [number for number in self._pieces if number < last]:
-            del self._pieces[number]
-        skipped = offset - self._start - first * self._step
-        return data[skipped : skipped + size]
-
-    def _piece(self, number: int) -> bytes:
-        for ahead in range(number, number + AHEAD_REQUESTS) if self._alone else ():
-            start = self._start + ahead * self._step
-            if ahead not in self._pieces and start < self._stop:
-                self._pieces[ahead] = _threads(os.getpid()).submit(self._fetch, ahead)
-        if number not in self._pieces:
-            self._pieces[number] = self._fetch(number)
-        piece = self._pieces[number]
-        return piece.result() if isinstance(piece, Future) else piece
-
-    def _fetch(self, number: int) -> bytes:
-        start = self._start + number * self._step
-        return super().read(start, min(self._step, self._stop - start))
+def _options(url: str) -> dict[str, Any]:
+    return getattr(_now, "options", {}).get(place_of(url), {})
 
 
 storage = RemoteStorage()

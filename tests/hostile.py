@@ -12,6 +12,7 @@ from imagenet2012.ilsvrc2012 import CLUTTER
 from imagenet2012.ilsvrc2012 import SOURCES
 
 from imagenet2012 import ArchiveError
+from imagenet2012 import storage
 from imagenet2012 import tar_reader
 
 PATTERN = SOURCES["validation"].image
@@ -59,8 +60,8 @@ def judge(data: bytes) -> Files | None:
 
 def read(path: Path, regions: int) -> Files:
     """Return what the reader finds in all the regions of a flat archive."""
-    archive = tar_reader.Archive(str(path))
-    tar = tar_reader.Tar(0, archive.size)
+    archive = storage.Archive(str(path))
+    tar = storage.Tar(0, archive.size)
     reader = tar_reader.TarReader(archive, tar, PATTERN)
     return [
         (member.name, reader.read(member))

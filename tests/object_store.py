@@ -23,6 +23,8 @@ class Store:
         Seconds that each request waits.
     failures : dict of str to int
         How many of the next GET requests fail: with "status" 500, or "cut" in their body.
+    forbidden : bool
+        Whether all requests are, as with a wrong key.
     gets : Counter
         GET requests by range.
     sent : int
@@ -35,6 +37,7 @@ class Store:
         self.port = port
         self.latency = 0.0
         self.failures = {"status": 0, "cut": 0}
+        self.forbidden = False
         self.lock = threading.Lock()
         self.url = ""
         self.reset()
@@ -115,8 +118,9 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
         def pass_on(self) -> None:
             time.sleep(store.latency)
             ranged = self.command == "GET" and "Range" in self.headers
-            if ranged and store.fail("status"):
-                self.send_response(500)
+            failed = ranged and store.fail("status")
+            if failed or store.forbidden:
+                self.send_response(500 if failed else 403)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return

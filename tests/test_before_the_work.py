@@ -176,11 +176,11 @@ def test_an_extracted_tree_is_not_walked(tmp_path: Path, cache: dict[str, Any]) 
         listed.append(path)
         return original(path)
 
-    imagenet2012.tar_reader.os.scandir = scandir  # type: ignore[assignment]
+    imagenet2012.storage.os.scandir = scandir  # type: ignore[assignment]
     try:
         assert imagenet2012.load(tmp_path, split="train", **cache).num_rows == 1
     finally:
-        imagenet2012.tar_reader.os.scandir = original
+        imagenet2012.storage.os.scandir = original
     assert str(tmp_path) not in listed
 
 
@@ -337,7 +337,7 @@ def test_a_hole_in_an_archive_of_the_official_size(
             for wnid, members in fakes.train_images(1, 60)
         }
         data = fakes.train_tar(images)
-        monkeypatch.setattr(imagenet2012.tar_reader, "NUM_CLASSES", 1)
+        monkeypatch.setattr(imagenet2012.trees, "NUM_CLASSES", 1)
     else:
         members = [(name, data * 20) for name, data in fakes.flat_images("val", 60)]
         data = fakes.tar(members)
@@ -461,7 +461,7 @@ def test_a_new_release_does_not_prepare_again(archives: Archives, cache: dict[st
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the loader warns of."""
     warnings: list[str] = []
-    monkeypatch.setattr(imagenet2012.tar_reader.logger, "warning", warnings.append)
+    monkeypatch.setattr(imagenet2012.storage.logger, "warning", warnings.append)
     return warnings
 
 

@@ -48,7 +48,7 @@ WAYS = [imagenet2012.load, by_name]
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the loader warns of."""
     warnings: list[str] = []
-    monkeypatch.setattr(imagenet2012.tar_reader.logger, "warning", warnings.append)
+    monkeypatch.setattr(imagenet2012.storage.logger, "warning", warnings.append)
     return warnings
 
 

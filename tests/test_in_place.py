@@ -259,7 +259,7 @@ def test_an_unreadable_sector(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(fd, size, offset)
 
-    monkeypatch.setattr(imagenet2012.tar_reader.os, "pread", failing)
+    monkeypatch.setattr(imagenet2012.storage.os, "pread", failing)
     assert dataset[4]["image"].mode == "RGB"
     with pytest.raises(
         ArchiveError, match=rf"(?s)train\.tar, at byte {bad + 512:,}: .*Input/output"

@@ -336,7 +336,7 @@ def test_reads_that_fail_or_bring_less(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return preadv(fd, [rooms[0][:most]], offset)
 
-    monkeypatch.setattr(imagenet2012.tar_reader.os, "preadv", poor)
+    monkeypatch.setattr(imagenet2012.storage.os, "preadv", poor)
     check(imagenet2012.load(archives.folder, **cache), archives)
 
 
@@ -366,15 +366,15 @@ def test_leaving_waits_for_one_image_not_for_a_table(
 ) -> None:
     """As on Ctrl-C, or a full disk, while a slow network file system is read."""
     reads = []
-    read_into = imagenet2012.tar_reader.Archive.read_into
+    read_into = imagenet2012.storage.Archive.read_into
 
-    def slow(self: imagenet2012.tar_reader.Archive, offset: int, room: memoryview) -> None:
+    def slow(self: imagenet2012.storage.Archive, offset: int, room: memoryview) -> None:
         reads.append(offset)
         if len(reads) > 20:
             time.sleep(0.1)
         read_into(self, offset, room)
 
-    monkeypatch.setattr(imagenet2012.tar_reader.Archive, "read_into", slow)
+    monkeypatch.setattr(imagenet2012.storage.Archive, "read_into", slow)
     builder = imagenet2012.Imagenet2012(
         data_dir=archives.folder, cache_dir=str(tmp_path), writer_batch_size=20
     )

@@ -17,6 +17,7 @@ from conftest import Archives
 
 import imagenet2012
 from imagenet2012 import remote
+from imagenet2012 import remote_archive
 from rows import contents
 from rows import undecoded
 from rows import wanted
@@ -38,13 +39,17 @@ def server() -> Iterator[object_store.Store]:
 def store(
     server: object_store.Store, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[object_store.Store]:
-    monkeypatch.setattr(remote, "RETRY_AFTER", (0.01, 0.01))
+    monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01, 0.01))
     monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
-    remote._opened.cache_clear()
+    remote_archive._archives.clear()
+    remote_archive._by_identity.clear()
     server.reset()
     yield server
     server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
-    remote._options.clear()
+    server.forbidden = False
+    remote._placed.clear()
+    remote._named.clear()
+    os.environ.pop(remote.HOSTS_VARIABLE, None)
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +150,13 @@ def test_a_signed_url_is_not_indexed(
 def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
     large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
+    monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
     loaded = imagenet2012.load(large.url, split="train", **options)
     assert len(loaded) == 40
     assert large.size <= large.store.sent < 1.05 * large.size
-    headers = len(large.images) + 15  # one for each class tar, and the checks before the work
+    headers = len(large.images) + 8  # one for each class tar, and the checks before the work
     assert sum(large.store.gets.values()) <= large.size / (1 << 19) + len(large.images) + headers
-    assert large.store.most >= remote.AHEAD_REQUESTS
+    assert large.store.most >= remote_archive.AHEAD_REQUESTS
 
 
 def test_mixed_order_reads_each_byte_about_once(
@@ -316,3 +321,91 @@ def test_all_checks_hash_a_remote_archive(folder: str, options: dict[str, Any]) 
     options["verification_mode"] = "all_checks"
     with pytest.raises(imagenet2012.ArchiveError, match="bytes, the original validation archive"):
         imagenet2012.load(folder, split="validation", **options)
+
+
+def test_a_wrong_key_is_not_a_missing_archive(
+    folder: str, store: object_store.Store, options: dict[str, Any]
+) -> None:
+    store.forbidden = True
+    for named in ({"data_dir": folder}, {"data_files": {"train": f"{folder}/x.tar"}}):
+        with pytest.raises(imagenet2012.ArchiveError, match=r"forbidden.*\n.*credentials"):
+            imagenet2012.load(**named, **options)
+
+
+def test_keys_of_odd_characters(
+    archives: Archives, store: object_store.Store, options: dict[str, Any]
+) -> None:
+    data = (archives.folder / "ILSVRC2012_img_val.tar").read_bytes()
+    url = store.put("odd/a?b@c::d#e f%20.tar", data)
+    for config in CHECKED:
+        loaded = imagenet2012.load(
+            None, config, data_files={"validation": url}, split="validation", **options
+        )
+        assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
+
+
+def test_a_replaced_object_gives_no_wrong_row(
+    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 19)
+    images = {w: [(n, d + b"a" * 90_000) for n, d in m] for w, m in fakes.train_images(2, 30)}
+    others = {w: [(n, d[:-90_000] + b"b" * 90_000) for n, d in m] for w, m in images.items()}
+    url = large.store.put("twice/ILSVRC2012_img_train.tar", fakes.train_tar(images))
+    stream = imagenet2012.load(
+        url.rpartition("/")[0], split="train", streaming=True, order="archive", **options
+    )
+    rows = iter(undecoded(stream))
+    seen = [next(rows)]
+    large.store.put("twice/ILSVRC2012_img_train.tar", fakes.train_tar(others))
+    with pytest.raises(imagenet2012.ArchiveError, match="changed while it was being read"):
+        seen.extend(rows)
+    assert {row["image"]["bytes"][-1:] for row in seen} == {b"a"}
+
+
+FORK = """
+import gc, multiprocessing, sys, imagenet2012
+d = imagenet2012.load(sys.argv[1], "in_place", split="validation", cache_dir=sys.argv[2],
+    verification_mode="no_checks")
+def read():
+    print(d[1]["image"].mode, flush=True)
+    gc.collect()
+d[0]
+process = multiprocessing.get_context("fork").Process(target=read)
+process.start()
+process.join()
+"""
+
+
+def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
+    folder: str, store: object_store.Store, tmp_path: Path
+) -> None:
+    env = {**os.environ, **store.environment, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", FORK, folder, str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.stdout, "different loop" in done.stderr) == ("RGB\n", False), done.stderr
+
+
+def test_headers_are_fetched_once_for_an_archive(large: Large, options: dict[str, Any]) -> None:
+    imagenet2012.load(large.url, split="train", streaming=True, **options)
+    gets = {asked: count for asked, count in large.store.gets.items() if asked}
+    assert gets and max(gets.values()) == 1
+    large.store.reset()
+    imagenet2012.load(large.url, split="train", streaming=True, **options)
+    again = {asked for asked in large.store.gets if asked}
+    assert len(again) <= len(gets) - len(large.images)
+
+
+def test_a_mixed_stream_of_a_small_subset_sends_little(
+    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regions are not much larger than an image there."""
+    images = {w: [(n, d + bytes(60_000)) for n, d in m] for w, m in fakes.train_images(8, 50)}
+    data = fakes.train_tar(images)
+    url = large.store.put("small/ILSVRC2012_img_train.tar", data)
+    stream = imagenet2012.load(
+        url.rpartition("/")[0], split="train", streaming=True, order="mixed", **options
+    )
+    large.store.reset()
+    assert len(list(undecoded(stream))) == 400
+    assert large.store.sent < 1.6 * len(data)
+    assert sum(large.store.gets.values()) < 1.2 * 400

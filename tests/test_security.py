@@ -137,6 +137,74 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
         imagenet2012.load(tmp_path)
 
 
+def test_a_pipe_keeps_its_data(tmp_path: Path) -> None:
+    """Opening alone would let its writer go on, and closing lose what it wrote."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    writer = subprocess.Popen(["sh", "-c", f"echo whole > {pipe}"])
+    try:
+        for path in (pipe, link):
+            with pytest.raises(ArchiveError, match="not a regular file"):
+                read(str(path), 0, 10)
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.5)
+        assert pipe.read_text() == "whole\n"
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+TERMINAL = """
+import os, sys, fsspec
+from imagenet2012 import ArchiveError
+os.setsid()
+for path in sys.argv[1:]:
+    url = f"imagenet2012://{path.replace('/', '%2F')}/0-10/n01440764_1.JPEG"
+    try:
+        fsspec.open(url).open()
+    except ArchiveError as error:
+        assert "not a regular file" in str(error), error
+try:
+    os.open("/dev/tty", os.O_RDWR)
+    print("acquired")
+except OSError:
+    print("none")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs terminals")
+def test_a_terminal_does_not_become_the_controlling_one(tmp_path: Path) -> None:
+    main, terminal = os.openpty()
+    (tmp_path / "link").symlink_to(os.ttyname(terminal))
+    paths = [os.ttyname(terminal), str(tmp_path / "link"), "/dev/null", "/dev/full"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TERMINAL, *paths]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    os.close(main)
+    os.close(terminal)
+    assert done.stdout == "none\n", done.stderr
+
+
+def test_a_forged_size_has_little_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header is looked at first where the data would be larger than images are."""
+    path = tmp_path / "any.bin"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    counted: list[int] = []
+    read_once = imagenet2012.storage.Archive._read_once
+
+    def counting(archive: imagenet2012.storage.Archive, offset: int, size: int) -> bytes:
+        counted.append(size)
+        return read_once(archive, offset, size)
+
+    monkeypatch.setattr(imagenet2012.storage.Archive, "_read_once", counting)
+    for size in (imagenet2012.in_place.LARGE_IMAGE + 1, 1 << 29, 1 << 40):
+        with pytest.raises(ArchiveError):
+            read(str(path), 512, size)
+    assert sum(counted) < 2048
+
+
 def test_members_of_other_tars_are_not_read(tmp_path: Path) -> None:
     """Only what a tar header presents under the name of an image of ILSVRC2012."""
     buffer = io.BytesIO()
@@ -180,7 +248,7 @@ def test_an_error_shows_nothing_of_the_file(tmp_path: Path) -> None:
 
 def test_a_huge_member_does_not_fill_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "ILSVRC2012_img_val.tar"
-    size = imagenet2012.tar_reader.MAX_IMAGE_BYTES + 1
+    size = imagenet2012.storage.MAX_IMAGE_BYTES + 1
     with path.open("wb") as file:
         file.write(fakes.header("ILSVRC2012_val_00000001.JPEG", size))
         file.truncate(512 + size + (-size % 512) + 1024)

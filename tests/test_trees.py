@@ -323,8 +323,8 @@ def test_an_empty_file(
     with pytest.raises(Exception, match=file.name):
         rows[3]["image"]
     opened = trees.open_split(str(folder / "val"))
-    (part,) = opened.parts("validation", read_labels())
-    reader = opened.reader(part, trees.IMAGE_NAME)
+    (part,) = trees.parts_of(opened, "validation", read_labels())
+    reader = trees.reader_of(opened, part, trees.IMAGE_NAME)
     member = list(reader.members())[3]
     for read in (reader.read, lambda member: reader.read_into(member, memoryview(bytearray(9)))):
         with pytest.raises(ArchiveError, match=f"{file.name}.*empty"):

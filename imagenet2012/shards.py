@@ -1,0 +1,125 @@
+"""Folders that `imagenet2012 prepare --output` wrote: found, loaded and checked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from imagenet2012.archives import archives_in
+from imagenet2012.export import Plan
+from imagenet2012.export import read_plan
+from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012.in_place import NamedImage
+from imagenet2012.in_place import open_named
+from imagenet2012.seal import is_whole
+from imagenet2012.storage import is_url
+
+Progress = Callable[[int], object]
+
+
+def find_plans(folder: str | None) -> dict[str, Plan]:
+    """Return the plan of each split of which a folder holds shards, by their records.
+
+    Empty if it holds none, is behind a URL, or holds archives, which come first.
+    """
+    if folder is None or is_url(folder) or archives_in(folder):
+        return {}
+    plans: dict[str, Plan] = {}
+    for split in SOURCES:
+        for file in sorted(Path(folder, "data").glob(f"{split}-*-of-*.parquet")):
+            if plan := read_plan(file):
+                plans[split] = plan
+                break
+    return plans
+
+
+def load(
+    folder: str, plans: dict[str, Plan], name: str, split: Any, streaming: bool, **options: Any
+) -> Any:
+    """Load a folder of shards by `datasets.load_dataset`, to which all options are handed.
+
+    Raises
+    ------
+    ValueError
+        If the folder was made otherwise than is asked for.
+    """
+    label_names, order = options.pop("label_names", None), options.pop("order", None)
+    images = [split for split, plan in plans.items() if not plan.in_place]
+    if name == "in_place" and images:
+        raise ValueError(
+            f'{folder} holds the images of {", ".join(images)} themselves: leave "in_place" out, '
+            "or pass the folder of the archives."
+        )
+    for plan in plans.values():
+        if label_names not in (None, plan.label_names):
+            raise ValueError(
+                f"{folder} was written with label_names {plan.label_names!r}, not {label_names!r}: "
+                "leave it out, or pass the folder of the archives."
+            )
+    if order == "archive":
+        raise ValueError(
+            f'The rows in {folder} are shuffled: leave order="archive" out, or pass the folder of '
+            "the archives."
+        )
+    if streaming:
+        options.pop("num_proc", None)
+    loaded = datasets.load_dataset(folder, split=split, streaming=streaming, **options)
+    return [_named(one) for one in loaded] if isinstance(loaded, list) else _named(loaded)
+
+
+def _named(dataset: Any) -> Any:
+    """Return a dataset whose errors name the image, as those of the loader do."""
+    return dataset.cast_column("image", NamedImage("RGB"))
+
+
+# ------------------------------------------------------------------------- checking
+
+
+def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[str]:
+    """Return what is wrong with the shards of a split; nothing is written.
+
+    Parameters
+    ----------
+    folder : str
+    plan : Plan
+        Of the split.
+    strict : bool
+        Hold the count to the official one.
+    progress : callable
+        Told of the shards that were read.
+    """
+    problems = []
+    for shard in range(plan.shards):
+        path = Path(folder, "data", plan.name(shard))
+        if not path.exists():
+            problems.append(f"{path} is missing")
+        elif read_plan(path) != plan or not _is_whole(path):
+            problems.append(f"{path} is damaged, or of another export")
+        progress(1)
+    expected = SOURCES[plan.split].num_examples
+    if strict and plan.rows != expected:
+        problems.append(f"{plan.rows:,} images instead of {expected:,}")
+    if plan.in_place:
+        problems += _problems_in_place(plan.in_place, plan)
+    return problems
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_whole(file)
+
+
+def _problems_in_place(name: str, plan: Plan) -> list[str]:
+    """Say what keeps the images of an index from being read where its URLs say."""
+    try:
+        archive = open_named(name)
+    except ArchiveError as error:
+        return [" ".join(str(error).split())]
+    if archive.size != plan.archive_bytes:
+        return [
+            f"{archive.path} has {archive.size:,} bytes, the archive of the index had "
+            f"{plan.archive_bytes:,}"
+        ]
+    return []
