@@ -31,6 +31,7 @@ from .storage import logger
 from .storage import open_archive
 from .storage import status_of
 from .storage import storage_of
+from .trees import trees_in
 
 FOLDER_VARIABLE = "IMAGENET2012_DIR"
 
@@ -38,7 +39,8 @@ INSTRUCTIONS = f"""\
 ILSVRC2012 must be fetched by hand: log in at {DOWNLOAD_PAGE}, get
   ILSVRC2012_img_train.tar  (147,897,477,120 bytes, "Training images (Task 1 & 2)")
   ILSVRC2012_img_val.tar      (6,744,924,160 bytes, "Validation images (all tasks)")
-put them in one folder as they are (.tar files, not extracted), and pass that folder:
+put them in one folder as they are (.tar files; if they were extracted, the folder in which train/
+and val/ are will do), and pass that folder:
   imagenet2012.load("/path/to/folder")
 or load_dataset("imagenet2012", data_dir="/path/to/folder"), or set {FOLDER_VARIABLE} to it.
 One of the two is enough for its split. Files with other names:
@@ -97,9 +99,9 @@ def archives_in(folder: str) -> dict[str, str]:
 
 
 def find_archives(data_dir: str | None) -> dict[str, str]:
-    """Return the path of each split's archive in a folder.
+    """Return the path of each split's archive in a folder, or of the tree that it was extracted to.
 
-    Without one it is the folder that ``IMAGENET2012_DIR`` names, else the working directory.
+    Without a folder it is the folder that ``IMAGENET2012_DIR`` names, else the working directory.
 
     Raises
     ------
@@ -115,8 +117,10 @@ def find_archives(data_dir: str | None) -> dict[str, str]:
     else:
         folder = absolute(".")
         where = f"No data_dir was given, {FOLDER_VARIABLE} is not set; in {folder},"
-    if found := archives_in(folder):
-        return found
+    found = archives_in(folder)
+    found |= trees_in(folder, found)
+    if found:
+        return {split: found[split] for split in SOURCES if split in found}
     raise ManualDownloadError(
         f"No archive of ILSVRC2012. {where} {describe(folder)}\n\n{INSTRUCTIONS}"
     )
@@ -179,8 +183,8 @@ def _matches(path: str) -> list[str]:
 # ------------------------------------------------------------------------- describing in words
 
 EXTRACTED = (
-    "This loader reads the archives as they were fetched; for extracted images there is "
-    'load_dataset("imagefolder").'
+    "Extracted images are found as train/<wnid>/*.JPEG, and val/*.JPEG or val/<wnid>/*.JPEG, below "
+    "the folder that is passed, or one by one by data_files={{'train': folder}}."
 )
 PARTIAL = ("part", "partial", "crdownload", "download", "aria2", "filepart", "tmp", "!ut")
 # What a file's name says of it, where its content cannot.
@@ -190,8 +194,8 @@ FILE_NAMES = (
         rf".*\.({'|'.join(PARTIAL)})",
         "is still being downloaded, or was interrupted: let it finish.",
     ),
-    (r"n\d{8}\.tar", "is a class tar: the training archive that holds 1000 of them was extracted."),
-    (IMAGE_NAME.pattern, f"is an extracted image. {EXTRACTED}"),
+    (r"n\d{8}\.tar", "is a class tar: pass the folder that holds 1000 of them."),
+    (IMAGE_NAME.pattern, "is an extracted image."),
 )
 # What a folder is in which something of such a name lies; `{}` is its path.
 FOLDER_CONTENTS = (
@@ -201,7 +205,7 @@ FOLDER_CONTENTS = (
         r".*\.tfrecord.*",
         "holds TFRecord files, which TensorFlow Datasets made; it kept the archives.",
     ),
-    (r"n\d{8}\.tar", "holds class tars: the training archive with 1000 of them was extracted."),
+    (r"n\d{8}\.tar", "holds class tars: pass {}."),
     (
         rf"n\d{{8}}/|ILSVRC/|CLS-LOC/|ImageSets/|{IMAGE_NAME.pattern}",
         f"looks like extracted images. {EXTRACTED}",
@@ -306,7 +310,7 @@ NO_CACHE = (
 def check_size(split: str, path: str, strict: bool) -> None:
     """Hold an archive to its official size; only warn where `strict` is false."""
     expected, found = SOURCES[split].size, size_of(path)
-    if expected in (None, found):
+    if expected in (None, found) or is_dir(path):
         return
     problem = f"has {found:,} bytes, the original {split} archive has {expected:,}."
     cause = "It was cut off while downloading or copying" if found < expected else "It is another"
@@ -332,6 +336,9 @@ def sha256_of(path: str, progress: Callable[[int], object]) -> str:
 
 def check_sha256(split: str, path: str) -> None:
     """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
+    if is_dir(path):
+        logger.warning(f"{path}: extracted images have no SHA-256 that could be checked.")
+        return
     expected = SOURCES[split].sha256
     bar = datasets.utils.tqdm(
         total=size_of(path), unit="B", unit_scale=True, desc=f"SHA-256 {split}"

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
 from .tar_reader import Member
-from .tar_reader import TarReader
+from .trees import File
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,14 +39,14 @@ class Row(NamedTuple):
 
     Attributes
     ----------
-    member : Member
+    member : Member or File
     path : str
     data : bytes or memoryview, optional
         None if the image stays where `path` says.
     label : int
     """
 
-    member: Member
+    member: Member | File
     path: str
     data: Any
     label: int
@@ -104,12 +104,12 @@ class ImageBuffer:
         self._free = memoryview(self._buffer).cast("B")
         self._images: list[memoryview] = []
 
-    def read(self, reader: TarReader, member: Member) -> memoryview | bytes:
+    def read(self, reader: Any, member: Member | File) -> memoryview | bytes:
         """Return the bytes of an image, which are in this buffer, or elsewhere if it is full."""
-        if member.size > len(self._free):
+        size = reader.read_into(member, self._free)
+        if size < 0:
             return reader.read(member)
-        image, self._free = self._free[: member.size], self._free[member.size :]
-        reader.archive.read_into(member.data, image)
+        image, self._free = self._free[:size], self._free[size:]
         self._images.append(image)
         return image
 

@@ -24,6 +24,8 @@ from .storage import status_of
 from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import member_at
+from .trees import kind_of_tree
+from .trees import open_split
 
 # How other files begin, in words, and what decompresses them.
 MAGIC: tuple[tuple[bytes, str, Callable[[], Any] | None], ...] = (
@@ -58,7 +60,7 @@ def check_kind(split: str, path: str) -> None:
         problem = f"is still being downloaded: {path}.aria2 exists."
         raise ArchiveError(path, problem, advice=advice)
     storage_of(path).forget(path)  # it may have been replaced since it was opened
-    open_archive(path)  # raises what may be wrong with the file itself
+    open_split(path)  # raises what may be wrong with the file itself
     kind = kind_of(path)
     if kind != split:
         what = f"the {kind} archive" if kind in SOURCES else kind
@@ -71,7 +73,9 @@ def check_kind(split: str, path: str) -> None:
 
 
 def kind_of(path: str) -> str:
-    """Return the split whose archive a file seems to be, or a few words on what it is."""
+    """Return the split whose archive or tree this seems to be, or a few words on what it is."""
+    if (status := status_of(path)) and status.is_dir:
+        return kind_of_tree(path) or "a folder without images or class tars of ILSVRC2012"
     try:
         archive = open_archive(path)
         block = archive.read(0, min(BLOCK, archive.size))

@@ -10,6 +10,7 @@ SCRIPT = (
     "ilsvrc2012",
     "storage",
     "tar_reader",
+    "trees",
     "in_turns",
     "contents",
     "copies",

@@ -90,6 +90,10 @@ class Labels(NamedTuple):
     words: tuple[str, ...]
     validation: tuple[int, ...]
 
+    def wnid_of(self, number: int) -> str:
+        """Return the wnid of a validation image by its number, counted from 1."""
+        return self.wnids[self.validation[number - 1]]
+
 
 @functools.cache
 def read_labels(base_path: str | None = None) -> Labels:

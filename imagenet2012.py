@@ -46,7 +46,6 @@ from .archives import find_archives
 from .archives import given_archives
 from .archives import is_dir
 from .archives import listed
-from .archives import size_of
 from .archives import told_of_the_cache
 from .archives import warn_of_missing
 from .arrow_tables import BUFFER_BYTES
@@ -63,7 +62,6 @@ from .contents import check_kind
 from .copies import note_folder
 from .copies import write_origin
 from .ilsvrc2012 import DOWNLOAD_PAGE
-from .ilsvrc2012 import NUM_CLASSES
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
@@ -77,14 +75,16 @@ from .rows import RowReader
 from .rows import Shard
 from .rows import shards_of
 from .storage import Status
-from .storage import Tar
 from .storage import is_url
 from .storage import logger
-from .storage import open_archive
-from .storage import status_of
 from .storage import storage_of
-from .tar_reader import TarReader
-from .tar_reader import class_tars
+from .tar_reader import TarReader  # noqa: F401  # for the same reason
+from .trees import Part
+from .trees import is_official
+from .trees import open_split
+from .trees import parts_of
+from .trees import reader_of
+from .trees import status_of_split
 
 # ------------------------------------------------------------------------- what the dataset is
 
@@ -155,7 +155,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
         except ManualDownloadError:
             return super().create_config_id(config_kwargs, custom_features)
         for split, path in archives.items():
-            status = status_of(path) or Status(0, 0, False)  # gone since it was found
+            status = status_of_split(path) or Status(0, 0, False)  # gone since it was found
             chosen[split] = f"{path.rpartition('/')[2]} {status.size} {status.version}"
             if self.name == "in_place":
                 chosen[split] += f" in {path}"
@@ -344,52 +344,56 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         archives = self.config.archives()
         if self.config.data_dir:
             warn_of_missing(archives)
-        self._check(archives, dl_manager.is_streaming)
-        order = self.config.order or ("mixed" if dl_manager.is_streaming else "archive")
-        if dl_manager.is_streaming:  # so that a program can know the length of an epoch
-            official = [s for s, path in archives.items() if size_of(path) == SOURCES[s].size]
+        streaming = dl_manager.is_streaming
+        self._check(archives, streaming)
+        order = self.config.order or ("mixed" if streaming else "archive")
+        given = {s: self._gen_kwargs(s, path, order, streaming) for s, path in archives.items()}
+        if streaming:  # so that a program can know the length of an epoch
+            official = [
+                s for s in given if is_official(open_split(archives[s]), s, given[s]["parts"])
+            ]
             self.info.splits = _official_splits(official) if official else None
-        return [
-            datasets.SplitGenerator(split, self._gen_kwargs(split, path, order))
-            for split, path in archives.items()
-        ]
+        else:
+            self._check_copy(archives, sum(p.size for kw in given.values() for p in kw["parts"]))
+        return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
+
+    @property
+    def _is_checked(self) -> bool:
+        return self.verification != datasets.VerificationMode.NO_CHECKS
 
     def _check(self, archives: dict[str, str], streaming: bool) -> None:
-        """Check all that can be known before the first example."""
-        modes = datasets.VerificationMode
+        """Check what the archives are."""
         for split, path in archives.items():
             check_kind(split, path)
             if self.config.name == "in_place":
                 storage_of(path).check_in_place(path)
-            if self.verification not in (None, modes.NO_CHECKS):
+            if self.verification is not None and self._is_checked:
                 check_size(split, path, strict=not streaming)
-        if streaming:
-            return
+
+    def _check_copy(self, archives: dict[str, str], size: int) -> None:
+        """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
         if is_dir(self._output_dir):
-            part = 1 / 300 if self.config.name == "in_place" else 1
-            check_space(self._output_dir, int(part * sum(map(size_of, archives.values()))))
-        if self.verification == modes.ALL_CHECKS:
+            check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
+        if self.verification == datasets.VerificationMode.ALL_CHECKS:
             for split, path in archives.items():
                 check_sha256(split, path)
 
-    def _gen_kwargs(self, split: str, path: str, order: str) -> dict[str, Any]:
+    def _gen_kwargs(
+        self, split: str, path: str, order: str, streaming: bool = False
+    ) -> dict[str, Any]:
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
-        archive = open_archive(path)
-        tars: tuple[Tar, ...] = (Tar(0, archive.size),)
-        if split == "train":
-            tars = class_tars(archive, read_labels(self.base_path).wnids)
-            if archive.size == SOURCES[split].size and len(tars) != NUM_CLASSES:
-                raise ArchiveError(path, f"holds {len(tars):,} class tars instead of 1000.")
-        for tar in dict.fromkeys((tars[0], tars[-1])):
-            reader = TarReader(archive, tar, SOURCES[split].image)
+        opened = open_split(path)
+        checked = self._is_checked and (not streaming or None)
+        parts = parts_of(opened, split, read_labels(self.base_path), checked)
+        for part in dict.fromkeys((parts[0], parts[-1])):
+            reader = reader_of(opened, part, SOURCES[split].image)
             next(reader.members(), None)
             reader.check_end_mark()
-        state = (path, archive.size, archive.version)
         return {
             "split": split,
-            "archive": state,
-            "tars": tars,
-            "shards": shards_of(split, tars, order),
+            "archive": (path, opened.size, opened.version),
+            "parts": parts,
+            "shards": shards_of(split, parts, order),
         }
 
     # --------------------------------------------------------------------- the examples
@@ -420,18 +424,18 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         buffer: ImageBuffer | None,
         split: str,
         archive: tuple[str, int, int | str],
-        tars: tuple[Tar, ...],
+        parts: tuple[Part, ...],
         shards: list[Shard],
     ) -> Iterator[tuple[Place, Row]]:
         """Yield the rows of shards, perhaps in a new process."""
         path, size, version = archive
         self._remember()  # this may be a new process, or others were used since
-        opened = open_archive(path)
+        opened = open_split(path, self._is_checked)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
         validation = read_labels(self.base_path).validation
         in_place = self.config.name == "in_place"
-        yield from RowReader(split, opened, tars, validation, in_place, buffer).rows(shards)
+        yield from RowReader(split, opened, parts, validation, in_place, buffer).rows(shards)
 
     # --------------------------------------------------------------------- what is prepared
 

@@ -33,6 +33,9 @@ from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import Member
 from .tar_reader import read_header
+from .trees import File
+from .trees import announce_file
+from .trees import read_file
 
 PREFIX = "imagenet2012://"
 # Larger images are rare: of these the header is read first, lest a forged size has much read.
@@ -219,8 +222,8 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     return (header.name, header.size) == (name, size)
 
 
-def url_of(archive: Archive, member: Member) -> str:
-    """Return the URL of an image, by which it can be read and proven.
+def place_of(archive: Any, member: Member | File) -> str:
+    """Return the path of an image in a file of its own, or the URL by which it can be read.
 
     Raises
     ------
@@ -228,6 +231,8 @@ def url_of(archive: Archive, member: Member) -> str:
         If the header directly before the data does not hold name and size, so that it could not be
         proven: that of a long name stands in an extension header.
     """
+    if isinstance(member, File):
+        return member.path
     if member.header != member.start:
         header = read_header(archive.read(member.header, BLOCK))
         kept = (member.name, member.kind, member.size)
@@ -332,6 +337,8 @@ class NamedImage(datasets.Image):
         if data is None and path and path.startswith(PREFIX):
             # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
             data = Imagenet2012FileSystem.read_image(path)
+        elif data is None and path and not is_url(path):
+            data = read_file(path)
         if data is None:
             return super().decode_example(value, token_per_repo_id=token_per_repo_id)
         return decode_image(data, path or "", self.mode)
@@ -361,6 +368,8 @@ def _announce(value: Any) -> Any:
     path = value["path"] if isinstance(value, dict) and value["bytes"] is None else None
     if path and path.startswith(PREFIX):
         Imagenet2012FileSystem.announce(path)
+    elif path and not is_url(path):
+        announce_file(path)
     return value
 
 

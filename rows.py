@@ -1,4 +1,4 @@
-"""From tars to rows: which shards a split has, in what order they are read, and their labels."""
+"""From members to rows: which shards a split has, in what order they are read, and their labels."""
 
 import functools
 import random
@@ -13,13 +13,13 @@ from .arrow_tables import Place
 from .arrow_tables import Row
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
-from .in_place import url_of
+from .in_place import place_of
 from .in_turns import begun_ahead
 from .in_turns import in_turns
 from .storage import Archive
-from .storage import Tar
-from .tar_reader import Member
-from .tar_reader import TarReader
+from .trees import Part
+from .trees import Tree
+from .trees import reader_of
 
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.
@@ -28,12 +28,12 @@ MIN_REGION_BYTES = 256 << 10
 
 
 class Shard(NamedTuple):
-    """What is read in one go: the same region of each of some tars.
+    """What is read in one go: the same region of each of some parts.
 
     Attributes
     ----------
     first, last : int
-        The tars, of all in the archive; `last` is the first that does not belong.
+        The parts, of all that the split has; `last` is the first that does not belong.
     region, regions : int
         Which of how many equal regions of each.
     """
@@ -44,30 +44,30 @@ class Shard(NamedTuple):
     regions: int
 
 
-def shards_of(split: str, tars: Sequence[Tar], order: str) -> list[Shard]:
-    """Return the shards of a split: class tars, or in mixed order the same region of each tar."""
+def shards_of(split: str, parts: Sequence[Part], order: str) -> list[Shard]:
+    """Return the shards of a split: its classes, or in mixed order the same region of each."""
     if split == "train" and order == "archive":
-        return [Shard(index, index + 1, 0, 1) for index in range(len(tars))]
+        return [Shard(index, index + 1, 0, 1) for index in range(len(parts))]
     regions = NUM_REGIONS
     if split == "train":
-        mean = sum(tar.end - tar.start for tar in tars) // len(tars)
+        mean = sum(part.size for part in parts) // len(parts)
         regions = max(1, min(NUM_REGIONS, mean // MIN_REGION_BYTES))
-    return [Shard(0, len(tars), number, regions) for number in range(regions)]
+    return [Shard(0, len(parts), number, regions) for number in range(regions)]
 
 
 class RowReader:
-    """Reads the rows of a split from its archive.
+    """Reads the rows of a split from its archive, or from the tree that was extracted of it.
 
     Parameters
     ----------
     split : str
-    archive : Archive
-    tars : sequence of Tar
-        All that are in the archive.
+    archive : Archive or Tree
+    parts : sequence of Tar or Files
+        All that the split has; see `Archive.parts`.
     validation : sequence of int
         Labels of the validation images by number.
     in_place : bool
-        Leave the images where they are, and give their URLs instead of their bytes.
+        Leave the images where they are, and give their places instead of their bytes.
     buffer : ImageBuffer, optional
         Where to read images to.
     """
@@ -75,13 +75,13 @@ class RowReader:
     def __init__(
         self,
         split: str,
-        archive: Archive,
-        tars: Sequence[Tar],
+        archive: Archive | Tree,
+        parts: Sequence[Part],
         validation: Sequence[int],
         in_place: bool,
         buffer: ImageBuffer | None = None,
     ) -> None:
-        self.split, self.archive, self.tars = split, archive, tars
+        self.split, self.archive, self.parts = split, archive, parts
         self.validation, self.in_place, self.buffer = validation, in_place, buffer
         self.pattern = SOURCES[split].image
 
@@ -112,12 +112,23 @@ class RowReader:
         if self.in_place and self.archive.is_remote:
             # One small request leads to the next, so many shards are followed at a time.
             return self.archive.map(lambda shard: list(self._rows_of_shard(shard)), shards)
-        rows = map(self._rows_of_shard, shards)
-        return in_turns(rows) if self.in_place and alone else rows
+        if self.in_place and alone:
+            return self._rows_in_turns(shards)
+        return map(self._rows_of_shard, shards)
+
+    def _rows_in_turns(self, shards: Sequence[Shard]) -> Iterable[Iterable[Row]]:
+        """Return the rows of each shard of one part, many of which are followed in turn."""
+        # Rows are made only when their turn comes, as members take less memory until then.
+        readers = [reader_of(self.archive, self.parts[s.first], self.pattern) for s in shards]
+        members = in_turns(
+            reader.members(reader.tar.region(shard.region, shard.regions))
+            for reader, shard in zip(readers, shards, strict=True)
+        )
+        return map(self._rows_of_members, readers, members)
 
     def _rows_of_shard(self, shard: Shard) -> Iterator[Row]:
-        """Return the rows of a shard; of several tars, one from each in turn."""
-        chosen = list(self.tars[shard.first : shard.last])
+        """Return the rows of a shard; of several parts, one from each in turn."""
+        chosen = list(self.parts[shard.first : shard.last])
         rows_of = functools.partial(self._rows_of_region, shard)
         if len(chosen) == 1:
             return rows_of(chosen[0])
@@ -136,37 +147,38 @@ class RowReader:
                     streams.append(stream)
                     yield row
 
-    def _rows_of_region(self, shard: Shard, tar: Tar) -> Iterator[Row]:
-        """Return the rows of a region of a tar, whose beginning is announced already."""
-        region = tar.region(shard.region, shard.regions)
-        archive = self.archive
+    def _rows_of_region(self, shard: Shard, part: Part) -> Iterator[Row]:
+        """Return the rows of a region of a part, whose beginning is announced already."""
+        region = part.region(shard.region, shard.regions)
+        archive: Any = self.archive
         if not self.in_place:
-            archive = archive.in_order(tar, region, alone=shard.last - shard.first == 1)
-        reader = TarReader(archive, tar, self.pattern)
+            archive = archive.in_order(part, region, alone=shard.last - shard.first == 1)
+        reader = reader_of(archive, part, self.pattern)
         return self._rows_of_members(reader, reader.members(region))
 
-    def _rows_of_members(self, reader: TarReader, members: Iterator[Member]) -> Iterator[Row]:
+    def _rows_of_members(self, reader: Any, members: Iterator[Any]) -> Iterator[Row]:
         for member in members:
-            label = self._label(reader.tar, member)
+            label = self._label(reader, member)
             # The image is not kept in a variable here, where it would stay until the next round.
             yield Row(member, *self._stored(reader, member), label)
 
-    def _stored(self, reader: TarReader, member: Member) -> tuple[str, Any]:
+    def _stored(self, reader: Any, member: Any) -> tuple[str, Any]:
         """Return path and bytes of an image, as the image column stores them."""
         if self.in_place:
-            return url_of(reader.archive, member), None
+            return place_of(reader.archive, member), None
         # No file can have this path, which would make `datasets` drop the bytes when it encodes
         # the example: where its first part exists, it is the archive.
         path = f"{SOURCES[self.split].file_names[0]}/{member.name}"
         return path, self.buffer.read(reader, member) if self.buffer else reader.read(member)
 
-    def _label(self, tar: Tar, member: Member) -> int:
-        """Return the label: the class tar's in training, else by the number in the file name."""
+    def _label(self, reader: Any, member: Any) -> int:
+        """Return the label: its class's in training, else by the number in the file name."""
+        part = reader.tar
         found = self.pattern.fullmatch(member.name)
         assert found, member.name
-        if self.split == "train" and found[1] == tar.wnid:
-            return tar.label
+        if self.split == "train" and found[1] == part.wnid:
+            return part.label
         if self.split != "train" and 1 <= int(found[1]) <= SOURCES[self.split].num_examples:
             return self.validation[int(found[1]) - 1] if self.split == "validation" else -1
-        problem = f"{member.name!r} does not belong in {tar.wnid or self.split}."
-        raise ArchiveError(self.archive.path, problem, member.start)
+        problem = f"{member.name!r} does not belong in {part.wnid or self.split}."
+        raise ArchiveError(reader.archive.path, problem, member.start)

@@ -197,6 +197,11 @@ class Tar(NamedTuple):
     wnid: str = ""
     label: int = -1
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.end - self.start
+
     def region(self, number: int, count: int) -> Region:
         """Return one of `count` equal regions, which together are the whole tar."""
         blocks = (self.end - self.start) // BLOCK

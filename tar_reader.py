@@ -232,6 +232,13 @@ class TarReader:
         self.check_size(member)
         return self.archive.read(member.data, member.size)
 
+    def read_into(self, member: Member, target: memoryview) -> int:
+        """Read a member to the beginning of `target`; return its size, or -1 if it is larger."""
+        if member.size > len(target):
+            return -1
+        self.archive.read_into(member.data, target[: member.size])
+        return member.size
+
     def check_size(self, member: Member) -> None:
         """Raise `ArchiveError` if a member is larger than any image may be."""
         if member.size > MAX_IMAGE_BYTES:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from imagenet2012 import WNIDS
+from imagenet2012.archives import is_dir
 from imagenet2012.archives import sha256_of
 from imagenet2012.archives import size_of
 from imagenet2012.contents import check_kind
@@ -20,9 +21,15 @@ from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.storage import Archive
 from imagenet2012.storage import Region
 from imagenet2012.storage import Tar
-from imagenet2012.storage import open_archive
 from imagenet2012.tar_reader import TarReader
 from imagenet2012.tar_reader import class_tars
+from imagenet2012.trees import Files
+from imagenet2012.trees import Part
+from imagenet2012.trees import Tree
+from imagenet2012.trees import list_tree
+from imagenet2012.trees import open_split
+from imagenet2012.trees import reader_of
+from imagenet2012.trees import sizes_of
 
 Progress = Callable[[int], object]
 
@@ -86,14 +93,14 @@ def check(
     Report
     """
     source = SOURCES[split]
-    report = Report(split, path, size_of(path), source.size)
+    report = Report(split, path, size_of(path), None if is_dir(path) else source.size)
     report.official_images = source.num_examples
     try:
         check_kind(split, path)
     except ArchiveError as error:
         report.problems.append(first_line(error))
         return report
-    numbers = _count(report, open_archive(path), progress)
+    numbers = _count(report, open_split(path), progress)
     if strict:
         report.problems += _differences(report, numbers)
     report.problems = list(dict.fromkeys(report.problems))  # neighbours may meet the same fault
@@ -104,6 +111,9 @@ def hash_archive(
     report: Report, *, strict: bool = True, progress: Progress = lambda _: None
 ) -> None:
     """Add the SHA-256 of the archive to its report, and hold it to the official one if `strict`."""
+    if is_dir(report.path):
+        report.problems.append("extracted images have no SHA-256 to be held to")
+        return
     report.sha256 = sha256_of(report.path, progress)
     expected = SOURCES[report.split].sha256
     if strict and expected not in (None, report.sha256):
@@ -115,7 +125,7 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
+def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
     """Count the images whose headers are sound and note all faults; return the images' numbers.
 
     Of training images, whose numbers mean nothing, none are returned.
@@ -125,7 +135,7 @@ def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
     counts: Counter[str] = Counter()
     pattern = SOURCES[report.split].image
     pieces = list(parts(report, archive))
-    followed = in_turns(TarReader(archive, tar, pattern).members(region) for tar, region in pieces)
+    followed = in_turns(reader_of(archive, tar, pattern).members(region) for tar, region in pieces)
     for (tar, region), members in zip(pieces, followed, strict=True):
         names: set[str] = set()
         try:
@@ -148,7 +158,33 @@ def _count(report: Report, archive: Archive, progress: Progress) -> set[int]:
     return numbers
 
 
-def parts(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
+def parts(report: Report, archive: Archive | Tree) -> Iterator[tuple[Part, Region]]:
+    """Yield what can be read by itself: classes, or regions of a flat archive or tree."""
+    if isinstance(archive, Tree):
+        yield from _parts_of_tree(report)
+    else:
+        yield from _parts_of_archive(report, archive)
+
+
+def _parts_of_tree(report: Report) -> Iterator[tuple[Part, Region]]:
+    """Yield classes, or regions of a flat tree; note what does not belong, and empty files."""
+    found, faults, _ = list_tree(report.split, report.path, read_labels())
+    report.class_tars, report.size = len(found), 0
+    for part in found:
+        if isinstance(part, Files):
+            sizes = sizes_of(part)
+            report.size += sum(sizes.values())
+            faults.add("empty files", *(path for path, size in sizes.items() if not size))
+            regions = 1 if report.split == "train" else NUM_REGIONS
+            cuts = [part.cut(part.region(number, regions)) for number in range(regions)]
+            yield from ((cut, cut.region(0, 1)) for cut in cuts)
+        else:
+            report.size += part.size
+            yield part, part.region(0, 1)
+    report.problems += faults.sentences()
+
+
+def _parts_of_archive(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
     """Yield what can be read by itself: class tars, or regions of a flat archive."""
     if report.split != "train":
         tar = Tar(0, archive.size)
@@ -177,7 +213,7 @@ def _whole_class_tars(archive: Archive) -> Iterator[Tar]:
 
 def _misplaced(
     report: Report,
-    tar: Tar,
+    tar: Part,
     name: str,
     number: int,
     names: set[str],
@@ -193,7 +229,7 @@ def _misplaced(
     return ""
 
 
-def _wnid(split: str, tar: Tar, number: int) -> str:
+def _wnid(split: str, tar: Part, number: int) -> str:
     if split == "validation":
         return WNIDS[read_labels().validation[number - 1]]
     return tar.wnid
@@ -205,7 +241,8 @@ def _differences(report: Report, numbers: set[int]) -> list[str]:
     if report.official_size not in (None, report.size):
         problems.append(f"{report.size:,} bytes instead of {report.official_size:,}")
     if report.split == "train" and report.class_tars != NUM_CLASSES:
-        problems.append(f"{report.class_tars:,} class tars instead of {NUM_CLASSES:,}")
+        what = "class tars" if report.official_size else "classes"
+        problems.append(f"{report.class_tars:,} {what} instead of {NUM_CLASSES:,}")
     if report.images != report.official_images:
         problems.append(f"{report.images:,} images instead of {report.official_images:,}")
     if in_class := SOURCES[report.split].in_class:

@@ -10,9 +10,9 @@ from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.in_place import decode_image
 from imagenet2012.storage import Region
-from imagenet2012.storage import Tar
-from imagenet2012.storage import open_archive
-from imagenet2012.tar_reader import TarReader
+from imagenet2012.trees import Part
+from imagenet2012.trees import open_split
+from imagenet2012.trees import reader_of
 from imagenet2012.workers import advance
 from imagenet2012.workers import results
 
@@ -28,7 +28,7 @@ def decode_images(report: Report, *, processes: int, progress: Progress = lambda
     progress : callable
         Told of images.
     """
-    archive = open_archive(report.path)
+    archive = open_split(report.path)
     tasks = [(report.split, report.path, *part) for part in parts(report, archive)]
     decoded, problems = 0, list(report.problems)
     processes = min(processes, len(tasks) or 1)
@@ -43,13 +43,13 @@ def decode_images(report: Report, *, processes: int, progress: Progress = lambda
 
 
 def _decode_part(
-    split: str, path: str, tar: Tar, region: Region
+    split: str, path: str, part: Part, region: Region
 ) -> tuple[int, dict[str, str], str]:
     """Decode the images of a region: their number, the broken ones, and what ended it early."""
     images = 0
     broken: dict[str, str] = {}
-    archive = open_archive(path).in_order(tar, region, alone=True)
-    reader = TarReader(archive, tar, SOURCES[split].image)
+    archive = open_split(path).in_order(part, region, alone=True)
+    reader = reader_of(archive, part, SOURCES[split].image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which do not matter
         try:

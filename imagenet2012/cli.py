@@ -340,7 +340,8 @@ def figures(report: "checks.Report") -> list[tuple[str, str, str, bool]]:
     ]
     if report.split == "train":
         tars, number = report.class_tars, NUM_CLASSES
-        lines.insert(1, ("class tars", f"{tars:,}", f"{number:,}", tars == number))
+        name = "class tars" if size else "classes"
+        lines.insert(1, (name, f"{tars:,}", f"{number:,}", tars == number))
     if expected := SOURCES[report.split].in_class:
         counts = [report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS]
         ok = expected[0] <= min(counts) and max(counts) <= expected[1]

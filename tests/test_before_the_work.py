@@ -77,14 +77,6 @@ def extracted_here(folder: Path) -> None:
     (folder / "n01440764").mkdir()
 
 
-def class_tars(folder: Path) -> None:
-    (folder / "n01440764.tar").write_bytes(fakes.tar([]))
-
-
-def extracted_validation(folder: Path) -> None:
-    (folder / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
-
-
 def subfolder(folder: Path) -> None:
     (folder / "archives").mkdir()
     (folder / "archives" / VAL).write_bytes(fakes.tar(fakes.flat_images("val", 3)))
@@ -105,10 +97,8 @@ STATES: list[tuple[Callable[[Path], None], str]] = [
     (compressed, "a gzip file of the validation archive: decompress it"),
     (downloading, "still being downloaded"),
     (downloading_in_chrome, "still being downloaded"),
-    (extracted_classes, r"train/ looks like extracted.*imagefolder"),
+    (extracted_classes, r"train/ looks like extracted.*below the folder"),
     (extracted_here, "looks like extracted"),
-    (class_tars, r"n01440764\.tar is a class tar"),
-    (extracted_validation, "is an extracted image"),
     (subfolder, r"subfolder archives/ \(validation\): pass .*archives"),
     (something_else, r"notes-00\.txt \(1 bytes\).*and 22 more"),
 ]
@@ -347,7 +337,7 @@ def test_a_hole_in_an_archive_of_the_official_size(
             for wnid, members in fakes.train_images(1, 60)
         }
         data = fakes.train_tar(images)
-        monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_CLASSES", 1)
+        monkeypatch.setattr(imagenet2012.trees, "NUM_CLASSES", 1)
     else:
         members = [(name, data * 20) for name, data in fakes.flat_images("val", 60)]
         data = fakes.tar(members)
