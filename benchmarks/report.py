@@ -308,3 +308,36 @@ streams, in one thread: more than 1 is slower.
 
 {pins}
 """
+
+
+def cold(results: Any, groups: Any) -> str:
+    """Return the tables of reading from cold storage."""
+    parts = []
+    for name, rows in results.items():
+        unit = groups[name].unit
+        limit = next(title for title in rows if title.startswith("*limit"))
+        parts.append(f"### {groups[name].title}, {unit}\n")
+
+        def cell(
+            title: str, storage: str, limit: str = limit, unit: str = unit, rows: Any = rows
+        ) -> str:
+            every = [
+                [
+                    one["seconds"] / one["images"]
+                    for one in rows[t].get(storage, [])
+                    if "error" not in one
+                ]
+                for t in (title, limit)
+            ]
+            if not every[0]:
+                return "-"
+            each = median(every[0])
+            figure = number(1 / each if unit.startswith("images") else each * 1e6)
+            return f"{figure} ({each / median(every[1]):.2f})" if every[1] else figure
+
+        cells: dict[str, Cell] = {
+            "local": lambda title, cell=cell: cell(title, "local"),
+            "far": lambda title, cell=cell: cell(title, "far"),
+        }
+        parts.append(table(rows, {title: title for title in rows}, cells))
+    return "\n".join(parts)

@@ -15,13 +15,13 @@ def extract(archives: Path, target: Path) -> None:
     """Extract both archives, and each class tar into a folder of its own."""
     for name in ("train", "validation"):
         (target / name).mkdir(parents=True)
-    subprocess.run(["tar", "xf", archives / protocol.TRAIN, "-C", target / "train"], check=True)
+    subprocess.run(["tar", "xf", archives / bare.TRAIN, "-C", target / "train"], check=True)
     for path in sorted((target / "train").glob("*.tar")):
         folder = path.with_suffix("")
         folder.mkdir()
         subprocess.run(["tar", "xf", path, "-C", folder], check=True)
         path.unlink()
-    command = ["tar", "xf", archives / protocol.VALIDATION, "-C", target / "validation"]
+    command = ["tar", "xf", archives / bare.VALIDATION, "-C", target / "validation"]
     subprocess.run(command, check=True)
 
 

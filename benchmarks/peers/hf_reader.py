@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 import fsspec
-import protocol
+import bare
 
 
 file_system = functools.cache(fsspec.filesystem)
@@ -32,7 +32,7 @@ class Transformed:
     """A transform of a batch of a map-style dataset, or of one row of a stream."""
 
     def __init__(self) -> None:
-        self.transform: Callable[[Any], Any] = protocol.training_transform()
+        self.transform: Callable[[Any], Any] = bare.Transform()
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         return {"image": [self.transform(image) for image in batch["image"]]}
@@ -70,9 +70,7 @@ class ArrowReader:
     def loader(self) -> Any:
         from torch.utils.data import DataLoader
 
-        return DataLoader(
-            self.images.with_transform(Transformed()), shuffle=True, **protocol.LOADER
-        )
+        return DataLoader(self.images.with_transform(Transformed()), shuffle=True, **bare.LOADER)
 
 
 class StreamReader:
@@ -95,4 +93,4 @@ class StreamReader:
 
         columns = list(self.dataset.features)
         rows = self.dataset.shuffle(seed=0).map(Transformed().row, remove_columns=columns)
-        return DataLoader(rows, **protocol.LOADER)
+        return DataLoader(rows, **bare.LOADER)

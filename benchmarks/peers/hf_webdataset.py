@@ -11,7 +11,7 @@ from hf_reader import ArrowReader
 def load(args: argparse.Namespace) -> Any:
     return datasets.load_dataset(
         "webdataset",
-        data_files={"validation": str(args.archives / protocol.VALIDATION)},
+        data_files={"validation": str(args.archives / bare.VALIDATION)},
         cache_dir=str(args.work / "cache"),
         split="validation",
     )

@@ -8,21 +8,21 @@ from typing import Any
 
 import litdata
 import protocol
-import raw_tars
+import bare
 
 
 def class_rows(task: tuple[str, str, int]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one class tar, or of the flat archive."""
     path, wnid, offset = task
-    for name, data in raw_tars.class_images(Path(path), offset):
+    for name, data in bare.class_images(Path(path), offset):
         yield {"image": data, "label": wnid, "file_name": name}
 
 
 def prepare(args: argparse.Namespace) -> int:
     count = 0
-    for split, name in (("train", protocol.TRAIN), ("validation", protocol.VALIDATION)):
+    for split, name in (("train", bare.TRAIN), ("validation", bare.VALIDATION)):
         path = args.archives / name
-        tars = raw_tars.class_tars(path) if split == "train" else [("", 0)]
+        tars = bare.class_tars(path) if split == "train" else [("", 0)]
         litdata.optimize(
             class_rows,
             [(str(path), wnid, offset) for wnid, offset in tars],
@@ -40,9 +40,9 @@ class Transformed(litdata.StreamingDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: Any) -> Any:
         if not hasattr(self, "training_transform"):
-            self.training_transform = protocol.training_transform()
+            self.training_transform = bare.Transform()
         row = super().__getitem__(index)
-        return self.training_transform(protocol.pillow(row["image"]))
+        return self.training_transform(bare.pillow(row["image"]))
 
 
 class Chunks:
@@ -59,21 +59,19 @@ class Chunks:
         return bytes(self.dataset[index]["image"])
 
     def decoded(self, index: int) -> Any:
-        return protocol.pillow(self.raw(index))
+        return bare.pillow(self.raw(index))
 
     def iter_raw(self) -> Iterable[bytes]:
         return (bytes(row["image"]) for row in self.dataset)
 
     def iter_decoded(self) -> Iterable[Any]:
-        return map(protocol.pillow, self.iter_raw())
+        return map(bare.pillow, self.iter_raw())
 
     def shuffled_labels(self) -> Iterable[Any]:
         return (row["label"] for row in litdata.StreamingDataset(self.folder, shuffle=True))
 
     def loader(self) -> Any:
-        return litdata.StreamingDataLoader(
-            Transformed(self.folder, shuffle=True), **protocol.LOADER
-        )
+        return litdata.StreamingDataLoader(Transformed(self.folder, shuffle=True), **bare.LOADER)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 import protocol
-import raw_tars
+import bare
 from hf_reader import ArrowReader
 
 
@@ -24,7 +24,7 @@ class Nested(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(features=datasets.Features(features))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        names = {"train": protocol.TRAIN, "validation": protocol.VALIDATION}
+        names = {"train": bare.TRAIN, "validation": bare.VALIDATION}
         return [
             datasets.SplitGenerator(split, {"path": f"{self.config.data_dir}/{name}"})
             for split, name in names.items()
@@ -32,7 +32,7 @@ class Nested(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, path: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         with open(path, "rb") as file:
-            for index, (name, data) in enumerate(raw_tars.files(file)):
+            for index, (name, data) in enumerate(bare.files(file)):
                 image = {"path": name, "bytes": data}
                 key = datasets.builder.Key(0, index)
                 yield key, {"file_name": name, "image": image, "label": name.partition("_")[0]}

@@ -7,20 +7,18 @@ one to open the training images of what was prepared, as an object with those me
                                   order that is fastest
     size(), raw(i), decoded(i)    one image of those, by number
     shuffled_labels()             the labels in the order in which a shuffled epoch has them
-    loader()                      a `DataLoader` with `training_transform` and `LOADER`, shuffled
+    loader()                      a `DataLoader` with `bare.Transform` and `bare.LOADER`, shuffled
 
 What is measured is printed as a JSON line after each measure. Importing libraries is never timed.
-All reading is timed in turns with the same work without a library (`os.pread`, Pillow, a bare torch
-dataset). As a virtual machine's speed changes from minute to minute, peers are compared by their
-ratios to that.
+Reading from memory (`read`) is timed in turns with the same work without a library (`bare.Bare`).
+As a virtual machine's speed changes from minute to minute, peers are compared by their ratios to
+that. Reading from cold storage (`pass`, `loader`) is timed once: the caller has dropped the pages.
 """
 
 import argparse
 import functools
-import io
 import itertools
 import json
-import os
 import random
 import resource
 import statistics
@@ -35,7 +33,8 @@ from pathlib import Path
 from typing import Any
 from typing import NamedTuple
 
-TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+import bare
+
 BATCH = 256  # of the first batch, and of those whose classes are counted
 RAW, DECODED = 1024, 256  # so many images are read in a turn, and read and decoded
 BATCHES = 6  # of the DataLoader in a turn
@@ -46,25 +45,19 @@ Measure = Callable[[argparse.Namespace], Result]
 
 
 class Timer:
-    """Seconds that passed in a ``with`` block, and seconds of processors in it.
-
-    The latter, of this process and of the children that ended, do not depend on what else the
-    machine is doing.
-    """
+    """Seconds that passed in a ``with`` block."""
 
     seconds = 0.0
-    cpu = 0.0
 
 
 @contextmanager
 def timed() -> Iterator[Timer]:
     """Time a block."""
-    timer, start, used = Timer(), time.perf_counter(), sum(os.times()[:4])
+    timer, start = Timer(), time.perf_counter()
     try:
         yield timer
     finally:
         timer.seconds = time.perf_counter() - start
-        timer.cpu = sum(os.times()[:4]) - used
 
 
 def peak_bytes() -> int:
@@ -82,54 +75,6 @@ def peak_bytes() -> int:
 def disk_usage(folder: Path) -> int:
     """Return the bytes that the files below a folder take."""
     return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_dir())
-
-
-def pillow(data: bytes) -> Any:
-    """Decode with Pillow."""
-    import PIL.Image
-
-    return PIL.Image.open(io.BytesIO(data)).convert("RGB")
-
-
-def training_transform() -> Callable[[Any], Any]:
-    """Return the usual transform for training on images of 224 x 224."""
-    from torchvision import transforms
-
-    return transforms.Compose(
-        [
-            transforms.RandomResizedCrop(224),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
-
-
-LOADER: dict[str, Any] = {"batch_size": 64, "num_workers": 2}
-
-
-def prepare_measure(
-    prepare: Callable[..., int],
-    opened: Callable[..., Any],
-    before: Callable[..., None] | None = None,
-) -> Measure:
-    """Time the preparation, and on from there to the first batch of decoded images."""
-
-    def measure(args: argparse.Namespace) -> Result:
-        if before:
-            before(args)
-        with timed() as timer:
-            images = prepare(args)
-        peak, disk = peak_bytes(), disk_usage(args.work)
-        with timed() as more:
-            reader = opened(args)
-            if batch := hasattr(reader, "iter_decoded"):
-                for _ in itertools.islice(reader.iter_decoded(), BATCH):
-                    pass
-        result = {**vars(timer), "images": images, "peak": peak, "disk": disk}
-        return result | ({"first_batch": timer.seconds + more.seconds} if batch else {})
-
-    return measure
 
 
 class Way(NamedTuple):
@@ -169,47 +114,10 @@ WAYS = {
         "loader",
         lambda reader, _: reader.loader(),
         BATCHES,
-        skipped=2 * LOADER["num_workers"],  # those that the workers prefetch
-        images=LOADER["batch_size"],
+        skipped=2 * bare.LOADER["num_workers"],  # those that the workers prefetch
+        images=bare.LOADER["batch_size"],
     ),
 }
-
-
-def read_measure(opened: Callable[..., Any]) -> Measure:
-    """Time all that the reader can do, in turns with the bare loop; seconds for one image."""
-
-    def measure(args: argparse.Namespace) -> Result:
-        result: Result = {}
-        for name, way in WAYS.items():
-            reader = opened(args)  # anew, as some keep what they have read
-            if hasattr(reader, way.needed):
-                result[name], result[f"{name}_bare"] = _in_turns(reader, way, args)
-        return result
-
-    return measure
-
-
-def dataloader_measure(opened: Callable[..., Any]) -> Measure:
-    """Time the `DataLoader` alone."""
-
-    def measure(args: argparse.Namespace) -> Result:
-        ours, bare = _in_turns(opened(args), WAYS["dataloader"], args)
-        return {"seconds": ours, "bare": bare}
-
-    return measure
-
-
-def _in_turns(reader: Any, way: Way, args: argparse.Namespace) -> tuple[float, float]:
-    """Return seconds for an image of the reader, and of the bare loop."""
-    from limits import Bare
-
-    # This loader makes the allocator keep memory for images: so shall all, the bare loop too.
-    bytes(1 << 24)
-    both = (reader, Bare(args.archives / TRAIN))
-    ours, bare = (functools.partial(way.items, one, random.Random(args.seed)) for one in both)
-    # One after another, not in parallel: some read ahead in threads of their own.
-    turns = [_turn(new(), way.skipped, way.count) for new in (ours, bare, bare, ours)]
-    return (turns[0] + turns[3]) / 2 / way.images, (turns[1] + turns[2]) / 2 / way.images
 
 
 def _turn(items: Iterable[Any], skipped: int, count: int) -> float:
@@ -226,15 +134,61 @@ def _turn(items: Iterable[Any], skipped: int, count: int) -> float:
     return timer.seconds / taken
 
 
-def distinct_measure(opened: Callable[..., Any]) -> Measure:
-    """Count the different classes in each of the first eight batches of a shuffled epoch."""
+class Peer:
+    """What can be measured of a peer, each by a method named for it."""
 
-    def measure(args: argparse.Namespace) -> Result:
-        labels = iter(opened(args).shuffled_labels())
+    def __init__(self, prepare: Any, opened: Any) -> None:
+        self.run = prepare
+        self.opened = opened
+
+    def prepare(self, args: argparse.Namespace) -> Result:
+        """Time the preparation, and on from there to the first batch of decoded images."""
+        with timed() as timer:
+            images = self.run(args)
+        peak, disk = peak_bytes(), disk_usage(args.work)
+        with timed() as more:
+            reader = self.opened(args)
+            # Where a count is given, not all images can be decoded: the archive has holes.
+            if batch := hasattr(reader, "iter_decoded") and not args.count:
+                for _ in itertools.islice(reader.iter_decoded(), BATCH):
+                    pass
+        result = {"seconds": timer.seconds, "images": images, "peak": peak, "disk": disk}
+        return result | ({"first_batch": timer.seconds + more.seconds} if batch else {})
+
+    def read(self, args: argparse.Namespace) -> Result:
+        """Time all that the reader can do, in turns with the bare loop; seconds for one image."""
+        bytes(1 << 24)  # this loader makes the allocator keep memory for images: so shall all
+        result: Result = {}
+        for name, way in WAYS.items():
+            reader = self.opened(args)  # anew, as some keep what they have read
+            if hasattr(reader, way.needed):
+                both = (reader, bare.Bare(args.archives / bare.TRAIN))
+                new = [functools.partial(way.items, r, random.Random(args.seed)) for r in both]
+                # One after another, not in parallel: some read ahead in threads of their own.
+                turns = [_turn(new[k](), way.skipped, way.count) for k in (0, 1, 1, 0)]
+                result[name] = (turns[0] + turns[3]) / 2 / way.images
+                result[f"{name}_bare"] = (turns[1] + turns[2]) / 2 / way.images
+        return result
+
+    def passed(self, args: argparse.Namespace) -> Result:
+        """Time the first `count` undecoded images, from opening on."""
+        with timed() as timer:
+            images = sum(1 for _ in itertools.islice(self.opened(args).iter_raw(), args.count))
+        return {"seconds": timer.seconds, "images": images}
+
+    def loader(self, args: argparse.Namespace) -> Result:
+        """Time about `count` images of the `DataLoader`, from starting its workers on."""
+        loader = self.opened(args).loader()
+        size = bare.LOADER["batch_size"]
+        with timed() as timer:
+            batches = sum(1 for _ in itertools.islice(loader, args.count // size))
+        return {"seconds": timer.seconds, "images": batches * size}
+
+    def distinct(self, args: argparse.Namespace) -> Result:
+        """Count the different classes in each of the first eight batches of a shuffled epoch."""
+        labels = iter(self.opened(args).shuffled_labels())
         batches = [list(itertools.islice(labels, BATCH)) for _ in range(8)]
         return {"distinct": statistics.median(len(set(batch)) for batch in batches)}
-
-    return measure
 
 
 def main(
@@ -250,21 +204,17 @@ def main(
     parser.add_argument("--work", type=Path)
     parser.add_argument("--variant", default="")
     parser.add_argument("--procs", type=int, default=1)
-    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--count", type=int, default=0, help="images to read")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    known = dict(more)
-    if prepare and opened:
-        known["prepare"] = prepare_measure(prepare, opened, before)
-    if opened:
-        known["read"] = read_measure(opened)
-        known["distinct"] = distinct_measure(opened)
-        known["dataloader"] = dataloader_measure(opened)
+    if before:
+        before(args)
+    peer = Peer(prepare, opened)
     result: Result = {}
     for measure in args.measures:
         args.measure = measure
         try:
-            result |= known[measure](args)
+            result |= (more.get(measure) or getattr(peer, measure))(args)
         except Exception as error:
             traceback.print_exc()
             result["error"] = f"{measure}: {type(error).__name__}: {error}"

@@ -1,24 +1,23 @@
-"""This loader; the variants are copy and in_place, its configurations, stream, and threads."""
+"""This loader; the variants are copy and in_place, its configurations, and streams."""
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind PYTHONPATH
+import bare
 import datasets
 import imagenet2012
 import protocol
 from hf_reader import ArrowReader
 from hf_reader import StreamReader
-from hf_reader import bytes_of
-from hf_reader import undecoded
-from protocol import timed
+from hf_reader import Transformed
 
-NAMES = {"copy": "default", "in_place": "in_place", "stream": "default", "threads": "default"}
-STREAMED = ("stream", "threads")
+STREAMED = ("stream", "mixed", "threads")
 
 
 def load(args: argparse.Namespace, **kwargs: Any) -> Any:
@@ -30,7 +29,7 @@ def load(args: argparse.Namespace, **kwargs: Any) -> Any:
         kwargs["num_proc"] = args.procs
     return imagenet2012.load(
         args.archives,
-        NAMES[variant],
+        "in_place" if variant in ("in_place", "fast") else "default",
         split=kwargs.pop("split", split or None),
         cache_dir=str(args.work / "cache"),
         verification_mode="no_checks",
@@ -62,27 +61,48 @@ class ThreadedReader:
         return (row["image"] for row in self.stream)
 
 
-def opened(args: argparse.Namespace) -> ArrowReader | StreamReader | ThreadedReader:
-    if args.variant in STREAMED:
-        order = "mixed" if args.measure == "distinct" else "archive"
-        stream = load(args, split="train", order=order)
-        return StreamReader(stream) if args.variant == "stream" else ThreadedReader(stream)
-    split = "validation" if args.variant.endswith(":validation") else "train"
-    return ArrowReader(load(args, split=split))
+class FastTransformed(Transformed):
+    """The fast decoding of docs/recipes.md, then the usual transform."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files = imagenet2012.Imagenet2012FileSystem()
+
+    def pixels(self, jpeg: bytes) -> Any:
+        import simplejpeg
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(jpeg))  # reads the header only
+        if image.format == "JPEG" and image.mode in ("RGB", "L"):
+            return Image.fromarray(simplejpeg.decode_jpeg(jpeg, "RGB"))
+        return image.convert("RGB")
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        jpegs = [self.files.cat_file(image["path"]) for image in batch["image"]]
+        return super().__call__({"image": [self.pixels(jpeg) for jpeg in jpegs]})
 
 
-def stream_all(args: argparse.Namespace) -> dict[str, Any]:
-    """Stream both splits from end to end, undecoded."""
-    with timed() as timer:
-        volume = images = 0
-        for split in load(args).values():
-            for row in undecoded(split):
-                images += 1
-                volume += len(bytes_of(row["image"]))
-    return {**vars(timer), "images": images, "bytes": volume}
+class FastReader(ArrowReader):
+    """Rows in place whose images are decoded as docs/recipes.md has it."""
+
+    def loader(self) -> Any:
+        from torch.utils.data import DataLoader
+
+        images = self.undecoded.with_transform(FastTransformed())
+        return DataLoader(images, shuffle=True, **bare.LOADER)
+
+
+def opened(args: argparse.Namespace) -> Any:
+    variant, _, split = args.variant.partition(":")
+    if variant in STREAMED:
+        shuffled = variant == "mixed" or args.measure == "distinct"
+        stream = load(args, split="train", order="mixed" if shuffled else "archive")
+        return ThreadedReader(stream) if variant == "threads" else StreamReader(stream)
+    reader = FastReader if variant == "fast" else ArrowReader
+    return reader(load(args, split=split or "train"))
 
 
 if __name__ == "__main__":
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    protocol.main(prepare, opened, import_torch, stream_all=stream_all)
+    protocol.main(prepare, opened, import_torch)

@@ -11,9 +11,9 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 def reader(args: argparse.Namespace) -> ReaderImageInTar:
     """Make the reader on a link to the archive, so that its pickle comes into the work folder."""
-    link = args.work / protocol.TRAIN
+    link = args.work / bare.TRAIN
     if not link.exists():
-        link.symlink_to(args.archives.resolve() / protocol.TRAIN)
+        link.symlink_to(args.archives.resolve() / bare.TRAIN)
     return ReaderImageInTar(str(link), cache_tarinfo=True)
 
 
@@ -22,7 +22,7 @@ class TarReader:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.reader = reader(args)
-        self.root = str(args.work / protocol.TRAIN)
+        self.root = str(args.work / bare.TRAIN)
 
     def size(self) -> int:
         return len(self.reader)
@@ -55,10 +55,8 @@ class TarReader:
         fresh = ReaderImageInTar(
             self.root, cache_tarinfo=True
         )  # no handles that a fork would share
-        images = timm.data.ImageDataset(
-            self.root, reader=fresh, transform=protocol.training_transform()
-        )
-        return DataLoader(images, shuffle=True, **protocol.LOADER)
+        images = timm.data.ImageDataset(self.root, reader=fresh, transform=bare.Transform())
+        return DataLoader(images, shuffle=True, **bare.LOADER)
 
 
 def prepare(args: argparse.Namespace) -> int:

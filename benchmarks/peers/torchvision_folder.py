@@ -26,15 +26,15 @@ def prepare(args: argparse.Namespace) -> int:
 
 def link_archives(args: argparse.Namespace) -> None:
     """Put the archives where torchvision looks, and their MD5 where it looks that up."""
-    for key, name in (("train", protocol.TRAIN), ("val", protocol.VALIDATION)):
+    for key, name in (("train", bare.TRAIN), ("val", bare.VALIDATION)):
         path = args.archives / name
         (args.work / name).symlink_to(path.resolve())
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
         imagenet.ARCHIVE_META[key] = (name, md5)
-    import raw_tars
+    import bare
 
-    count = len(raw_tars.places(args.archives / protocol.VALIDATION))
+    count = len(bare.places(args.archives / bare.VALIDATION))
     (args.work / "val_count").write_text(str(count))
 
 
@@ -69,8 +69,8 @@ class Folder:
     def loader(self) -> Any:
         from torch.utils.data import DataLoader
 
-        images = datasets.ImageFolder(self.root, transform=protocol.training_transform())
-        return DataLoader(images, shuffle=True, **protocol.LOADER)
+        images = datasets.ImageFolder(self.root, transform=bare.Transform())
+        return DataLoader(images, shuffle=True, **bare.LOADER)
 
 
 if __name__ == "__main__":

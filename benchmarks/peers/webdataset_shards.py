@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import protocol
-import raw_tars
+import bare
 import webdataset as wds
 
 
 def prepare(args: argparse.Namespace) -> int:
     count = 0
-    for split, name in (("train", protocol.TRAIN), ("validation", protocol.VALIDATION)):
+    for split, name in (("train", bare.TRAIN), ("validation", bare.VALIDATION)):
         pattern = str(args.work / f"{split}-%06d.tar")
         with (
             (args.archives / name).open("rb") as file,
             wds.ShardWriter(pattern, maxcount=10_000, maxsize=500e6, mtime=0, verbose=0) as writer,
         ):
-            for file_name, data in raw_tars.files(file):
+            for file_name, data in bare.files(file):
                 key = file_name.removesuffix(".JPEG")
                 writer.write({"__key__": key, "jpg": data, "txt": key.partition("_")[0]})
                 count += 1
@@ -46,9 +46,9 @@ class Rows:
         return (row["txt"] for row in self.rows(shuffle=1000))
 
     def loader(self) -> Any:
-        transform: Callable[[Any], Any] = protocol.training_transform()
+        transform: Callable[[Any], Any] = bare.Transform()
         rows = self.rows(shuffle=1000).decode("pilrgb").to_tuple("jpg").map_tuple(transform)
-        return wds.WebLoader(rows, **protocol.LOADER)
+        return wds.WebLoader(rows, **bare.LOADER)
 
 
 if __name__ == "__main__":
