@@ -1,97 +1,159 @@
 """A folder whose files answer each read a millisecond later: ``far.py FOLDER MOUNTPOINT``.
 
-It stands for the shared file system of a cluster. Reads overlap, as there: many may be under way.
-The kernel caches what was read and reads ahead by at most 128 KiB, as it does for NFS. Needs
-`mfusepy` from PyPI and libfuse 3 (Debian: `fuse3`). Ends when it is unmounted or terminated.
+It stands for the shared file system of a cluster. Reads overlap, as there: up to 128 may wait at a
+time. The kernel caches what was read, and asks for at most 128 KiB at once, as of many network
+mounts. Files can only be read. It ends when it is unmounted (``fusermount3 -u MOUNTPOINT``).
+
+This speaks the kernel's protocol itself (linux/fuse.h), in one thread: behind libfuse, with a
+Python thread for each read, the server takes three times as long for a read, and it is the loader
+that shall be measured. Needed are Linux and the program `fusermount3` (Debian: ``fuse3``).
 """
 
-import ctypes.util
+import array
+import collections
 import errno
 import os
+import select
+import shutil
+import socket
+import stat
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 DELAY = 1e-3  # seconds
-UNDER_WAY = 128  # reads at a time that the kernel may send, and threads that answer them
+UNDER_WAY = 128  # reads that the kernel may send before the first is answered
+LARGEST = 128 << 10  # bytes of a read
+FOREVER = 1 << 30  # seconds for which the kernel may keep names and attributes
+LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH = 1, 2, 3, 14, 15, 18, 25
+FSYNC, INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, BATCH_FORGET = 20, 26, 27, 28, 29, 36, 42
+SILENT = (FORGET, INTERRUPT, BATCH_FORGET)
+DONE = (RELEASE, FLUSH, FSYNC, RELEASEDIR)
 
 
-def serve(folder: Path, mountpoint: Path) -> None:
-    """Answer for the files of `folder` until it is unmounted."""
-    import mfusepy
-
-    class Far(mfusepy.Operations):  # type: ignore[misc]
-        """The files of a folder, to be read only."""
-
-        use_ns = True
-
-        def init_with_config(self, conn_info: Any, config_3: Any) -> None:
-            conn_info.max_background = conn_info.congestion_threshold = UNDER_WAY
-            conn_info.max_readahead = conn_info.max_read = 128 << 10
-            config_3.kernel_cache = 1  # else each `open` would empty the page cache
-
-        def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
-            try:
-                found = os.lstat(f"{folder}{path}")
-            except FileNotFoundError:
-                raise mfusepy.FuseOSError(errno.ENOENT) from None
-            return {name: getattr(found, name) for name in ("st_mode", "st_size", "st_nlink")} | {
-                "st_mtime": found.st_mtime_ns
-            }
-
-        def readdir(self, path: str, fh: int) -> list[str]:
-            return [".", "..", *os.listdir(f"{folder}{path}")]
-
-        def open(self, path: str, flags: int) -> int:
-            return os.open(f"{folder}{path}", os.O_RDONLY)
-
-        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-            time.sleep(DELAY)
-            return os.pread(fh, size, offset)
-
-        def release(self, path: str, fh: int) -> None:
-            os.close(fh)
-
-    mfusepy.FUSE(
-        Far(), str(mountpoint), foreground=True, ro=True, max_read=128 << 10, max_threads=UNDER_WAY
+def mount(mountpoint: str) -> int:
+    """Mount on an empty folder; return the file through which the kernel asks."""
+    ours, theirs = socket.socketpair()
+    options = f"ro,fsname=far,max_read={LARGEST}"
+    subprocess.run(
+        ["fusermount3", "-o", options, "--", mountpoint],
+        env=os.environ | {"_FUSE_COMMFD": str(theirs.fileno())},
+        pass_fds=[theirs.fileno()],
+        check=True,
     )
+    _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    return array.array("i", ancillary[0][2])[0]
+
+
+class Server:
+    """Answers for the files of a folder; a node's number is its place in `paths`, from 1 on."""
+
+    def __init__(self, folder: str, kernel: int) -> None:
+        self.kernel = kernel
+        self.paths = [folder]
+        self.files: dict[int, int] = {}
+        self.waiting: collections.deque[tuple[float, int, int, int, int]] = collections.deque()
+
+    def run(self) -> None:
+        """Serve until it is unmounted."""
+        while True:
+            timeout = max(0.0, self.waiting[0][0] - time.monotonic()) if self.waiting else None
+            if select.select([self.kernel], [], [], timeout)[0]:
+                try:
+                    request = os.read(self.kernel, LARGEST + 4096)
+                except OSError as error:
+                    if error.errno == errno.ENODEV:  # unmounted
+                        return
+                    raise
+                self.take(request)
+            while self.waiting and self.waiting[0][0] <= time.monotonic():
+                _, unique, file, size, offset = self.waiting.popleft()
+                self.reply(unique, os.pread(file, size, offset))
+
+    def reply(self, unique: int, data: bytes = b"", error: int = 0) -> None:
+        os.writev(self.kernel, [struct.pack("<IiQ", 16 + len(data), -error, unique), data])
+
+    def take(self, request: bytes) -> None:
+        """Answer a request at once, or put it among those that wait."""
+        _, code, unique, node = struct.unpack_from("<IIQQ", request)
+        body = request[40:]
+        if code == READ:
+            _, offset, size = struct.unpack_from("<QQI", body)
+            file = self.files[node]
+            os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)  # the disk works meanwhile
+            self.waiting.append((time.monotonic() + DELAY, unique, file, size, offset))
+        elif code not in SILENT:
+            try:
+                self.reply(unique, self.answer(code, node, body))
+            except OSError as error:
+                self.reply(unique, error=error.errno or errno.EIO)
+
+    def answer(self, code: int, node: int, body: bytes) -> bytes:
+        """Return the answer to anything but a read."""
+        if code == INIT:
+            # Version 7.31, reads in parallel, and the greatest numbers of them.
+            head = struct.pack("<IIIIHH", 7, 31, LARGEST, 1, UNDER_WAY, UNDER_WAY)
+            return head + struct.pack("<II", 4096, 1) + bytes(36)
+        if code == LOOKUP:
+            path = f"{self.paths[node - 1]}/{body.rstrip(bytes(1)).decode()}"
+            attributes = self.attributes(path)
+            if path not in self.paths:
+                self.paths.append(path)
+            number = self.paths.index(path) + 1
+            return struct.pack("<QQQQII", number, 0, FOREVER, FOREVER, 0, 0) + attributes
+        path = self.paths[node - 1]
+        if code == GETATTR:
+            return struct.pack("<QII", FOREVER, 0, 0) + self.attributes(path)
+        if code == OPEN and node not in self.files:
+            self.files[node] = os.open(path, os.O_RDONLY)
+        if code in (OPEN, OPENDIR):
+            return struct.pack("<QII", 0, 2, 0)  # keep what is in the page cache
+        if code == READDIR:
+            return self.names(path) if struct.unpack_from("<QQ", body)[1] == 0 else b""
+        if code in DONE:
+            return b""
+        raise OSError(errno.ENOSYS, "not needed here")
+
+    def attributes(self, path: str) -> bytes:
+        found = os.stat(path)
+        whole, nanoseconds = divmod(found.st_mtime_ns, 10**9)
+        blocks = (found.st_ino, found.st_size, found.st_blocks, whole, whole, whole)
+        more = (*3 * (nanoseconds,), found.st_mode, found.st_nlink, found.st_uid, found.st_gid)
+        return struct.pack("<6Q10I", *blocks, *more, 0, 4096, 0)
+
+    def names(self, path: str) -> bytes:
+        parts = []
+        for place, entry in enumerate(os.scandir(path), 1):
+            name = entry.name.encode()
+            kind = stat.S_IFMT(entry.stat().st_mode) >> 12
+            parts.append(struct.pack("<QQII", entry.inode(), place, len(name), kind) + name)
+            parts.append(bytes(-len(name) % 8))
+        return b"".join(parts)
 
 
 @contextmanager
-def mounted(folder: Path, mountpoint: Path, python: Path) -> Iterator[Path | None]:
+def mounted(folder: Path, mountpoint: Path) -> Iterator[Path | None]:
     """Mount `folder` while the block runs; gives None, and says why, where that cannot be done."""
-    if missing := not_here(python):
-        print(f"far rows are left out: {missing}", flush=True)
+    if not Path("/dev/fuse").exists() or not shutil.which("fusermount3"):
+        print("far rows are left out: /dev/fuse or fusermount3 is missing (Debian: fuse3)")
         yield None
         return
     mountpoint.mkdir()
-    server = subprocess.Popen([str(python), __file__, str(folder), str(mountpoint)])
+    server = subprocess.Popen([sys.executable, __file__, str(folder), str(mountpoint)])
     try:
-        end = time.monotonic() + 30
         while not mountpoint.is_mount():
-            if server.poll() is not None or time.monotonic() > end:
+            if server.poll() is not None:
                 raise RuntimeError(f"{mountpoint} could not be mounted: see the message above")
             time.sleep(0.05)
         yield mountpoint
     finally:
-        subprocess.run(["fusermount3", "-u", str(mountpoint)], check=False)
+        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
         server.wait(30)
 
 
-def not_here(python: Path) -> str | None:
-    """Say what is missing for mounting a file system in user space, if anything is."""
-    if not Path("/dev/fuse").exists():
-        return "there is no /dev/fuse"
-    if not ctypes.util.find_library("fuse3"):
-        return "libfuse 3 is missing (Debian: apt install fuse3)"
-    if subprocess.run([str(python), "-c", "import mfusepy"], capture_output=True).returncode:
-        return "mfusepy is missing (pip install mfusepy)"
-    return None
-
-
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+    Server(str(Path(sys.argv[1]).resolve()), mount(sys.argv[2])).run()

@@ -143,10 +143,11 @@ class Transform:
 class Bare:
     """A list of places, made beforehand, and one `pread` for each image."""
 
-    def __init__(self, path: Path, transform: Callable[[Any], Any] | None = None) -> None:
+    transform: Callable[[Any], Any] | None = None
+
+    def __init__(self, path: Path, known: list[Place] | None = None) -> None:
         self.path = path
-        self.places = places(path)
-        self.transform = transform
+        self.places = known or places(path)
         self._files: dict[int, int] = {}  # of each process
 
     def raw(self, index: int) -> bytes:
@@ -176,5 +177,6 @@ class Bare:
     def loader(self) -> Any:
         from torch.utils.data import DataLoader
 
-        images: Any = Bare(self.path, Transform())
+        images: Any = Bare(self.path, self.places)
+        images.transform = Transform()
         return DataLoader(images, shuffle=True, **LOADER)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import bare
 import datasets
 import protocol
 from hf_reader import ArrowReader

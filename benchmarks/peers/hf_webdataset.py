@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+import bare
 import datasets
 import protocol
 from hf_reader import ArrowReader

@@ -171,17 +171,18 @@ class Peer:
         return result
 
     def passed(self, args: argparse.Namespace) -> Result:
-        """Time the first `count` undecoded images, from opening on."""
+        """Time the first `count` undecoded images, or all, from opening on."""
         with timed() as timer:
-            images = sum(1 for _ in itertools.islice(self.opened(args).iter_raw(), args.count))
+            rows = itertools.islice(self.opened(args).iter_raw(), args.count or None)
+            images = sum(1 for _ in rows)
         return {"seconds": timer.seconds, "images": images}
 
     def loader(self, args: argparse.Namespace) -> Result:
         """Time about `count` images of the `DataLoader`, from starting its workers on."""
-        loader = self.opened(args).loader()
-        size = bare.LOADER["batch_size"]
+        loader, size = self.opened(args).loader(), bare.LOADER["batch_size"]
         with timed() as timer:
-            batches = sum(1 for _ in itertools.islice(loader, args.count // size))
+            coming = iter(loader)  # kept, as ending its workers takes seconds
+            batches = sum(1 for _ in itertools.islice(coming, args.count // size))
         return {"seconds": timer.seconds, "images": batches * size}
 
     def distinct(self, args: argparse.Namespace) -> Result:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
+import bare
 import protocol
 import timm.data
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import bare
 import protocol
 from torchvision import datasets
 from torchvision.datasets import imagenet
