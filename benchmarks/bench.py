@@ -1,132 +1,271 @@
-"""Measure this loader and its peers on the same archives: writes results.md, .json and .png.
+"""Measure this loader, its peers and the limits: writes results.md and results.json.
 
-    python benchmarks/bench.py [--gb 2.5] [--repeat 3] [--only NAME ...] [--no-cold]
+    PYTHONPATH=CHECKOUT python benchmarks/bench.py [--quick] [--repeat 2] [--only index mixed ...]
 
-Every peer runs in processes of its own, in an environment with pinned versions that this script
-makes, through its public interface, in turns: all of them once, then all of them again. See
-README.md beside this file for what is measured and how to read it.
+Every row runs in processes of its own, in an environment with pinned versions that this script
+makes, through its public interface, in turns: all of them once, then all of them again. CHECKOUT is
+the loader that is measured; without it, the one that this file belongs to. With ``--here``, the
+Python that runs this measures instead of the environments, and the results are printed only: it
+needs `datasets`, and `torch` and `simplejpeg` for the rows with them. ``--keep FOLDER`` makes the
+archives once and leaves them there, on a disk. See README.md beside this file for what is measured.
 """
 
 import argparse
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from typing import NamedTuple
 
-import cold
 import common
+import far
 import report
 from common import Result
 
 
-class Peer(NamedTuple):
-    """What is run for a row of the tables: measures of a script of `peers/`, in an environment."""
+class Row(NamedTuple):
+    """What is run for a row: a measure of a script of `peers/`.
+
+    Attributes
+    ----------
+    title, script, measure, variant, env : str
+    prepared : bool
+        Whether it reads what the same script has prepared before, which is not timed.
+    once : bool
+        Whether one round of it is enough, as it takes long.
+    """
 
     title: str
-    env: str
     script: str
-    measures: tuple[str, ...] = ("prepare", "read")
-    options: tuple[str, ...] = ()
+    measure: str
+    variant: str = ""
+    env: str = "torch"
+    prepared: bool = False
+    once: bool = False
 
 
-def ours(title: str, variant: str, *options: str, read: bool = False) -> Peer:
-    measures = ("prepare", "read") if read else ("prepare",)
-    return Peer(f"**{title}**", "torch", "this_loader", measures, ("--variant", variant, *options))
+class Group(NamedTuple):
+    """Rows that do the same work.
+
+    Attributes
+    ----------
+    title, unit : str
+    rows : dict of Row
+        The row `limit` is what the others are compared with.
+    count : int
+        Images that are read; 0 for all.
+    local, far, memory : str
+        The archives that are read in each storage.
+    """
+
+    title: str
+    unit: str
+    rows: dict[str, Row]
+    count: int = 0
+    local: str = "true"
+    far: str = "true"
+    memory: str = "true"
 
 
-PEERS = {
-    "copy": ours("this loader, copy", "copy", read=True),
-    "copy_2": ours("this loader, copy, 2 processes", "copy", "--procs", "2"),
-    "in_place": ours("this loader, in place", "in_place", read=True),
-    "in_place_2": ours("this loader, in place, 2 processes", "in_place", "--procs", "2"),
-    "stream": ours("this loader, streaming", "stream", read=True),
-    "stream_2": ours("this loader, streaming, decoding in 2 threads", "threads", read=True),
-    "in_place_train": ours("this loader, in place, train only", "in_place:train"),
-    "copy_val": ours("this loader, copy, validation only", "copy:validation"),
-    "tfds": Peer("TensorFlow Datasets", "tf", "tfds_builder"),
-    "torchvision": Peer("torchvision, extracted", "torch", "torchvision_folder"),
-    "imagefolder": Peer("datasets `imagefolder`, extracted", "torch", "hf_imagefolder"),
-    "hf_webdataset": Peer("datasets `webdataset`, validation only", "torch", "hf_webdataset"),
-    "timm": Peer("timm ReaderImageInTar, train only", "torch", "timm_tar"),
-    "webdataset": Peer("webdataset, converted", "torch", "webdataset_shards"),
-    "litdata": Peer("litdata, converted, 2 processes", "torch", "litdata_chunks"),
-    "nested": Peer("plain builder on nested tarfile", "torch", "nested_tarfile"),
-    "pread": Peer("*limit: bare pread and Pillow*", "torch", "limits", ("read",)),
-    "cp": Peer("*limit: cp of the archives*", "torch", "limits", ("cp",)),
-    "cat": Peer("*limit: cat of the archives*", "torch", "limits", ("cat",)),
+OURS = "this_loader"
+GROUPS = {
+    "index": Group(
+        "Index in place, of train",
+        "µs a member",
+        {
+            "in_place": Row("**this loader, in place**", OURS, "prepare", "in_place:train"),
+            "timm": Row("timm ReaderImageInTar", "timm_tar", "prepare", once=True),
+            "limit": Row("*limit: a header after another*", "limits", "headers"),
+            "limit_32": Row("*limit: 32 headers under way*", "limits", "headers_under_way"),
+        },
+        local="sparse",
+    ),
+    "mixed": Group(
+        "Streaming train in mixed order, undecoded",
+        "µs an image",
+        {
+            "mixed": Row("**this loader, mixed order**", OURS, "passed", "mixed"),
+            "limit": Row("*limit: a header and an image after another*", "limits", "mixed"),
+            "limit_pieces": Row(
+                "*limit: pieces of 512 KiB under way*", "limits", "mixed_announced"
+            ),
+        },
+        count=10_000,
+        local="sparse",
+        far="sparse",
+    ),
+    "archive": Group(
+        "Streaming train in archive order, undecoded",
+        "µs an image",
+        {
+            "stream": Row("**this loader, archive order**", OURS, "passed", "stream"),
+            "limit": Row("*limit: cat*", "limits", "cat", "train"),
+        },
+    ),
+    "copy": Group(
+        "Copying or converting train and validation",
+        "µs an image",
+        {
+            "copy": Row("**this loader, copy**", OURS, "prepare", "copy"),
+            "copy_2": Row("**this loader, copy, 2 processes**", OURS, "prepare", "copy*2"),
+            "tfds": Row("TensorFlow Datasets", "tfds_builder", "prepare", env="tf", once=True),
+            "torchvision": Row(
+                "torchvision, extracted", "torchvision_folder", "prepare", once=True
+            ),
+            "webdataset": Row("webdataset, converted", "webdataset_shards", "prepare", once=True),
+            "nested": Row("plain builder on nested tarfile", "nested_tarfile", "prepare"),
+            "limit": Row("*limit: cp*", "limits", "cp"),
+        },
+    ),
+    "random": Group(
+        "Decoded images at random, in place",
+        "µs an image",
+        {
+            "in_place": Row("**this loader**", OURS, "random", "in_place:train", prepared=True),
+            "timm": Row("timm ReaderImageInTar", "timm_tar", "random", prepared=True, once=True),
+            "limit": Row("*limit: bare pread and Pillow*", "limits", "random", prepared=True),
+        },
+        count=1024,
+    ),
+    "loader": Group(
+        "`DataLoader`, two workers, batches of 64",
+        "images a second",
+        {
+            "in_place": Row("**this loader**", OURS, "loader", "in_place:train", prepared=True),
+            "fast": Row(
+                "**this loader, fast decoding**", OURS, "loader", "fast:train", prepared=True
+            ),
+            "mixed": Row("**this loader, streaming, mixed order**", OURS, "loader", "mixed"),
+            "timm": Row("timm ReaderImageInTar", "timm_tar", "loader", prepared=True, once=True),
+            "limit": Row("*limit: bare pread and Pillow*", "limits", "loader", prepared=True),
+        },
+        count=2048,
+    ),
 }
-READING_ROUNDS = 2  # of two turns each
 
 
-def from_memory(
-    archives: Path, work: Path, pythons: common.Pythons, chosen: list[str], repeat: int
-) -> dict[str, list[Result]]:
-    """Measure every peer once, then again, `repeat` times; reading not in all rounds."""
-    results: dict[str, list[Result]] = {key: [] for key in chosen}
-    for number in range(repeat):
-        for key in chosen:
-            peer = PEERS[key]
-            left_out = ("read",) if number >= READING_ROUNDS else ()
-            if measures := [name for name in peer.measures if name not in left_out]:
-                print(f"{time.strftime('%X')} round {number + 1}: {key}", flush=True)
-                common.touch_memory(archives)
-                options = (*peer.options, "--seed", number)
-                folder = common.empty(work / "run")
-                result = common.run(
-                    pythons.get(peer.env), peer.script, measures, archives, folder, *options
-                )
-                print(f"    {result['error']}\n" if "error" in result else "", end="", flush=True)
-                results[key].append(result)
-                shutil.rmtree(folder)
-    return results
+class Bench:
+    """Archives on a disk, behind a slow file system, and in memory."""
+
+    def __init__(self, roots: dict[str, Path], pythons: common.Pythons, quick: bool) -> None:
+        self.roots = roots
+        self.pythons = pythons
+        self.quick = quick
+
+    def run(self, row: Row, measure: str, archives: Path, work: Path, count: int) -> Result:
+        """Run a script on archives that are cold: those in memory stay there."""
+        for root in self.roots.values():
+            for path in root.glob("*/*.tar"):
+                common.forget(path)
+        python, options = self.pythons.get(row.env), ("--variant", row.variant, "--count", count)
+        return common.run(python, row.script, measure, archives, work, *options)
+
+    def measure(self, group: Group, row: Row, storage: str) -> Result:
+        """Measure a row in one storage, with an empty work folder."""
+        archives = self.roots[storage] / getattr(group, storage)
+        common.touch_memory(archives, row.measure in ("prepare", "cp"))
+        with tempfile.TemporaryDirectory(dir=common.memory(4e9)) as folder:
+            if row.prepared:
+                made = self.run(row, "prepare", archives, Path(folder), 0)
+                if "error" in made:
+                    return made
+            count = group.count // (4 if self.quick else 1)
+            # In mixed order, no more than what is written of each class of the sparse archive.
+            count = 1000 if self.quick and group.count == 10_000 else count
+            result = self.run(row, row.measure, archives, Path(folder), count)
+        if row.measure in ("cp", "cat"):
+            facts = json.loads((archives / "facts.json").read_text())
+            result["images"] = sum(n for name, (_, n) in facts.items() if row.variant in name)
+        return result
+
+    def turns(self, names: list[str], number: int) -> Iterator[tuple[str, str, str]]:
+        """Yield group, row and storage of what is measured in a round."""
+        for name in names:
+            for key, row in GROUPS[name].rows.items():
+                for storage in self.roots:
+                    if number == 0 or not row.once:
+                        yield name, key, storage
+
+
+def measured(
+    pythons: common.Pythons, names: list[str], repeat: int, quick: bool, keep: Path | None
+) -> dict[str, Any]:
+    """Measure groups in turns."""
+    found: dict[str, Any] = {
+        name: {"title": group.title, "unit": group.unit, "rounds": {}}
+        | {"titles": {key: row.title for key, row in group.rows.items()}}
+        for name, group in ((name, GROUPS[name]) for name in names)
+    }
+    with ExitStack() as stack:
+
+        def new(parent: Path | str | None) -> Path:
+            return Path(stack.enter_context(tempfile.TemporaryDirectory("-bench", dir=parent)))
+
+        disk = keep or new("/var/tmp")
+        make(disk, pythons["torch"], quick)
+        mount = stack.enter_context(far.mounted(disk, new(None) / "mount"))
+        roots = {"local": disk} | ({"far": mount} if mount else {})
+        if memory := common.memory(8e9):
+            roots["memory"] = new(memory)
+            shutil.copytree(disk / "true", roots["memory"] / "true")
+        bench = Bench(roots, pythons, quick)
+        for number in range(repeat):
+            for name, key, storage in bench.turns(names, number):
+                row = GROUPS[name].rows[key]
+                result = bench.measure(GROUPS[name], row, storage)
+                print(f"round {number + 1}: {name} {storage}: {told(row, result)}", flush=True)
+                rounds = found[name]["rounds"].setdefault(key, {})
+                rounds.setdefault(storage, []).append(result)
+    return found
+
+
+def make(folder: Path, python: Path | None, quick: bool) -> None:
+    """Make both archives, unless they are there."""
+    sparse = ("--sparse", "--classes", "100" if quick else "1000")
+    true = ("--gb", "0.5" if quick else "2.3", "--classes", "32")
+    for name, options in {"sparse": sparse, "true": true}.items():
+        if not (folder / name).exists():
+            common.make_archives(python, folder / name, *options)
+
+
+def told(row: Row, result: Result) -> str:
+    """Say a result in a line."""
+    if "error" in result:
+        return f"{row.title}: {result['error']}"
+    each = result["seconds"] / result["images"] * 1e6
+    return f"{row.title}: {result['seconds']:.2f} s, {each:,.0f} µs each of {result['images']:,}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gb", type=float, default=2.5, help="size of the archives (default 2.5)")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
-    parser.add_argument("--only", nargs="+", default=list(PEERS), choices=PEERS, help="these peers")
-    parser.add_argument("--no-cold", action="store_true", help="measure from memory only")
-    parser.add_argument("--quick", action="store_true", help="smaller archives for the cold rows")
+    parser.add_argument("--quick", action="store_true", help="smaller archives, fewer images")
+    parser.add_argument("--repeat", type=int, default=2, help="rounds (default 2)")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups")
+    parser.add_argument("--keep", type=Path, help="folder of the archives, made if need be, kept")
+    parser.add_argument("--here", action="store_true", help="measure with this Python, and print")
     parser.add_argument("--envs", type=Path, default=common.HERE / ".envs")
-    parser.add_argument("--out", type=Path, default=common.HERE, help="folder of the results")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that `finally` runs
-    pythons = {name: common.environment(name, args.envs) for name in common.PINS}
-    work = Path(tempfile.mkdtemp(prefix="bench-", dir=common.memory(8e9)))
-    try:
-        common.make_archives(pythons["torch"], work / "archives", "--gb", str(args.gb))
-        results = from_memory(work / "archives", work, pythons, args.only, args.repeat)
-        size = sum(path.stat().st_size for path in (work / "archives").iterdir())
-    finally:
-        shutil.rmtree(work)
-    found: dict[str, Any] = {
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all is removed
+    pythons: dict[str, Path | None] = {"torch": Path(sys.executable)}
+    if not args.here:
+        pythons = {name: common.environment(name, args.envs) for name in common.PINS}
+    found = {
         "machine": common.machine(),
         "command": " ".join(["python", "benchmarks/bench.py", *sys.argv[1:]]),
         "commit": common.commit(),
-        "storage": "memory-backed storage" if common.memory(0) else "a file system on a disk",
         "pins": common.PINS,
-        "archives": size,
-        "titles": {key: PEERS[key].title for key in args.only},
-        "results": results,
+        "groups": measured(pythons, args.only, args.repeat, args.quick, args.keep),
     }
-    if not args.no_cold:
-        found["cold"] = cold.measured(
-            pythons, list(cold.GROUPS), args.repeat, args.quick, once=["index"]
-        )
-    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    report.write(args.out)
-    if python := pythons["plot"]:
-        names = [args.out / "results.json", args.out / "results.png"]
-        subprocess.run([python, common.HERE / "plot.py", *names], check=False)
-    print(f"wrote results.md, results.json and results.png in {args.out}; the README's table is")
-    print("written by `python benchmarks/report.py`")
+    if args.here:
+        print(report.groups(found))
+        return
+    (common.HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    report.write()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sys
 import time
 import venv
 from collections.abc import Mapping
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ PINS = {
         "torchvision==0.29.1",
         "timm==1.0.31",
         "webdataset==1.0.2",
-        "litdata==0.2.76",
         "datasets==5.2.0",
         "pillow==13.0.0",
         "simplejpeg==1.9.0",
@@ -32,7 +30,6 @@ PINS = {
         "importlib_resources==7.1.0",
         "pillow==13.0.0",
     ),
-    "plot": ("matplotlib==3.11.2",),
 }
 
 Result = dict[str, Any]
@@ -72,20 +69,27 @@ for start in range(0, size - step, step):
 """
 
 
-def touch_memory(archives: Path) -> None:
-    """Make the memory that a run may fill the machine's own.
+def touch_memory(archives: Path, writes: bool) -> None:
+    """Make the memory that a run may fill the machine's own, if it `writes` a copy.
 
     A virtual machine gives free memory back to its host. To get it again takes longer than to write
     to it, which would fall on whoever comes first.
     """
-    size = sum(path.stat().st_size for path in archives.iterdir())
-    subprocess.run([sys.executable, "-c", TOUCH, str(int(1.5 * size))], check=False)
+    size = sum(path.stat().st_blocks * 512 for path in archives.iterdir()) if writes else 0
+    subprocess.run([sys.executable, "-c", TOUCH, str(int(1.5 * size) or 1)], check=False)
+
+
+def forget(path: Path) -> None:
+    """Take a file out of the page cache, so that the next reader finds it cold."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # what is not yet written cannot be dropped
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def run(
     python: Path | None,
     script: str,
-    measures: Sequence[str],
+    measure: str,
     archives: Path,
     work: Path,
     *args: object,
@@ -94,11 +98,10 @@ def run(
     if python is None:
         return {"error": "its environment cannot be made on this machine"}
     path = HERE / "peers" / f"{script}.py"
-    command = [python, path, *measures, "--archives", archives, "--work", work, *args]
+    command = [python, path, measure, "--archives", archives, "--work", work, *args]
     # What the libraries keep goes where the measured data are, never into the user's home.
-    folders = {"HF_HOME": work / "hf", "DATA_OPTIMIZER_CACHE_FOLDER": work / "litdata"}
     quiet = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    env = os.environ | {name: str(path) for name, path in folders.items()} | quiet
+    env = os.environ | {"HF_HOME": str(work / "hf")} | quiet
     command = [str(part) for part in command]
     try:
         done = subprocess.run(
@@ -106,13 +109,10 @@ def run(
         )
     except subprocess.TimeoutExpired:
         return {"error": f"took more than {TIMEOUT} s"}
-    # Each line that it printed holds what the lines before it hold, too.
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    result = json.loads(lines[-1]) if lines else {}
     if done.returncode or not lines:
-        message = (done.stderr.strip().splitlines() or ["nothing printed"])[-1]
-        return {"error": message, **result}
-    return dict(result)
+        return {"error": (done.stderr.strip().splitlines() or ["nothing printed"])[-1]}
+    return dict(json.loads(lines[-1]))
 
 
 def make_archives(python: Path | None, folder: Path, *args: str) -> None:
@@ -121,13 +121,6 @@ def make_archives(python: Path | None, folder: Path, *args: str) -> None:
         sys.exit("this loader's environment cannot be made")
     print(f"making archives in {folder}", flush=True)
     subprocess.run([python, HERE / "make_archives.py", folder, *args], check=True)
-
-
-def empty(folder: Path) -> Path:
-    """Return `folder`, made anew without content."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def machine() -> str:

@@ -4,17 +4,19 @@ The training archive is a tar of class tars and the validation archive a flat ta
 names, as the original ones. The images are drawn: noise at several scales, compressed to about the
 sizes that ImageNet has (mean 110 KB, about 500 x 400), which costs a decoder about as much as a
 photograph. A pool of them is repeated, and bytes after the end of each image make it distinct.
+Beside them, facts.json holds the MD5 and the number of images of each archive.
 
-``--members`` makes the full number of members instead (1,281,167 and 50,000), with images of about
-1 KB. ``--sparse`` makes a training archive of the official size and number of members, in which
-every header is written, but only the first 16 images of each class: the rest are holes. It takes
-7 GB of disk.
+``--sparse`` makes a training archive of the official size and number of members, in which every
+header is written, but only the first 16 images of each class: the rest are holes. It takes 7 GB of
+disk, and cannot be decoded beyond those.
 
 Headers are written as bytes: a `tarfile` call for each member would take minutes.
 """
 
 import argparse
+import hashlib
 import io
+import json
 import os
 import random
 import zlib
@@ -30,7 +32,7 @@ TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 CLASSES = Path(__file__).resolve().parent.parent / "labels" / "classes.tsv"
 SIZES = ((500, 375), (375, 500), (500, 333), (333, 500), (500, 400), (500, 500), (640, 480))
 QUALITIES = (92, 94, 95, 96, 97)
-FULL_COUNTS, FULL_SIZE = (1_281_167, 50_000), 147_897_477_120  # the size is that of train
+FULL_COUNT, FULL_SIZE = 1_281_167, 147_897_477_120  # of train
 MEAN_BYTES = 110_000
 WRITTEN = 16  # images of each class in a sparse archive; a region in mixed order has about 10
 POOL = 200
@@ -38,9 +40,9 @@ POOL = 200
 Member = tuple[str, bytes]
 
 
-def draw(rnd: random.Random, small: bool = False) -> bytes:
-    """Return a JPEG with detail at several scales: of about 110 KB, or 1 KB if `small`."""
-    width, height = (16, 16) if small else rnd.choice(SIZES)
+def draw(rnd: random.Random) -> bytes:
+    """Return a JPEG of about 110 KB with detail at several scales."""
+    width, height = rnd.choice(SIZES)
     image = Image.new("RGB", (width, height), tuple(rnd.randrange(60, 200) for _ in range(3)))
     for scale, spread in ((64, 90), (16, 70), (4, 40), (1, rnd.uniform(8, 30))):
         coarse = (max(2, width // scale), max(2, height // scale))
@@ -48,7 +50,7 @@ def draw(rnd: random.Random, small: bool = False) -> bytes:
         layer = noise.resize((width, height), Image.Resampling.BICUBIC)
         image = Image.blend(image, layer, 0.35)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=75 if small else rnd.choice(QUALITIES))
+    image.save(file, "JPEG", quality=rnd.choice(QUALITIES))
     return file.getvalue()
 
 
@@ -123,8 +125,8 @@ def write_validation(path: Path, pool: list[bytes], count: int, rnd: random.Rand
 
 def write_sparse(path: Path, pool: list[bytes], rnd: random.Random, classes: int = 1000) -> int:
     """Write a training archive of the official shape, mostly of holes; return its members."""
-    total, place = FULL_COUNTS[0] * classes // 1000, 0
-    longer = FULL_SIZE // FULL_COUNTS[0] - 3 * BLOCK // 2 - sum(map(len, pool)) // len(pool)
+    total, place = FULL_COUNT * classes // 1000, 0
+    longer = FULL_SIZE // FULL_COUNT - 3 * BLOCK // 2 - sum(map(len, pool)) // len(pool)
     with path.open("wb", buffering=0) as file:
         for index, wnid in enumerate(wnids(classes)):
             share = total // classes + (index < total % classes)
@@ -139,31 +141,30 @@ def write_sparse(path: Path, pool: list[bytes], rnd: random.Random, classes: int
     return total
 
 
-def forget(path: Path) -> None:
-    """Take a file out of the page cache, so that the next reader finds it cold; not on macOS."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())  # what is not yet written cannot be dropped
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gb", type=float, default=2.0, help="size of both together (default 2)")
     parser.add_argument("--classes", type=int, default=1000, help="class tars (default 1000)")
-    parser.add_argument("--members", action="store_true", help="all members, of about 1 KB each")
     parser.add_argument("--sparse", action="store_true", help="train, of the official size")
     args = parser.parse_args()
     rnd = random.Random(0)
-    pool = [draw(rnd, small=args.members) for _ in range(POOL)]
+    pool = [draw(rnd) for _ in range(POOL)]
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.sparse:
         write_sparse(args.folder / TRAIN, pool, rnd, args.classes)
         return
     count = round(args.gb * 1e9 / MEAN_BYTES)
-    train, validation = FULL_COUNTS if args.members else (count - count // 10, count // 10)
-    write_train(args.folder / TRAIN, pool, train, rnd, args.classes)
-    write_validation(args.folder / VALIDATION, pool, validation, rnd)
+    counts = {TRAIN: count - count // 10, VALIDATION: count // 10}
+    write_train(args.folder / TRAIN, pool, counts[TRAIN], rnd, args.classes)
+    write_validation(args.folder / VALIDATION, pool, counts[VALIDATION], rnd)
+    facts = {name: (md5(args.folder / name), count) for name, count in counts.items()}
+    (args.folder / "facts.json").write_text(json.dumps(facts))
+
+
+def md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+import bare
 import datasets
 import protocol
-import bare
-from hf_reader import ArrowReader
 
 
 class Nested(datasets.GeneratorBasedBuilder):
@@ -38,20 +37,12 @@ class Nested(datasets.GeneratorBasedBuilder):
                 yield key, {"file_name": name, "image": image, "label": name.partition("_")[0]}
 
 
-def built(args: argparse.Namespace) -> Nested:
-    return Nested(cache_dir=str(args.work / "cache"), data_dir=str(args.archives))
-
-
 def prepare(args: argparse.Namespace) -> int:
-    builder = built(args)
+    builder = Nested(cache_dir=str(args.work / "cache"), data_dir=str(args.archives))
     builder.download_and_prepare(verification_mode="no_checks")
     return sum(builder.as_dataset().num_rows.values())
 
 
-def opened(args: argparse.Namespace) -> ArrowReader:
-    return ArrowReader(built(args).as_dataset(split="train"))
-
-
 if __name__ == "__main__":
     datasets.disable_progress_bars()
-    protocol.main(prepare, opened)
+    protocol.main(prepare)
