@@ -130,7 +130,7 @@ GROUPS = {
             "timm": Row("timm ReaderImageInTar", "timm_tar", "random", prepared=True, once=True),
             "limit": Row("*limit: bare pread and Pillow*", "limits", "random", prepared=True),
         },
-        count=1024,
+        count=512,
     ),
     "loader": Group(
         "`DataLoader`, two workers, batches of 64",
@@ -144,7 +144,7 @@ GROUPS = {
             "timm": Row("timm ReaderImageInTar", "timm_tar", "loader", prepared=True, once=True),
             "limit": Row("*limit: bare pread and Pillow*", "limits", "loader", prepared=True),
         },
-        count=2048,
+        count=1280,
     ),
 }
 

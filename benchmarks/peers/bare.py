@@ -1,7 +1,6 @@
 """The archives read without this loader: by `tarfile`, and by loops of nothing but system calls."""
 
 import collections
-import functools
 import io
 import os
 import random
@@ -47,17 +46,8 @@ def members(file: int, offset: int = 0) -> Iterator[Place]:
         offset = member.next
 
 
-@functools.cache
-def places(path: Path) -> list[Place]:
-    """Return where each image of an archive lies."""
-    file = os.open(path, os.O_RDONLY)
-    tars = [tar for tar in members(file) if tar.name.endswith(".tar")]
-    found = [place for tar in tars for place in members(file, tar.offset)]
-    return found or list(members(file))
-
-
-def headers(path: Path, under_way: int = 1) -> int:
-    """Read every header of the training archive; return the number of images.
+def headers(path: Path, under_way: int = 1) -> list[Place]:
+    """Read every header of the training archive; return where the images lie.
 
     With more than one `under_way`, so many class tars are followed in turn, and the next header of
     each is announced to the kernel.
@@ -65,10 +55,10 @@ def headers(path: Path, under_way: int = 1) -> int:
     file = os.open(path, os.O_RDONLY)
     waiting = [tar.offset for tar in members(file)][::-1]
     turns = collections.deque(waiting.pop() for _ in range(min(under_way, len(waiting))))
-    images = 0
+    images = []
     while turns:
         if member := header(file, turns.popleft()):
-            images += 1
+            images.append(member)
             turns.append(member.next)
         elif waiting:
             turns.append(waiting.pop())
@@ -77,8 +67,8 @@ def headers(path: Path, under_way: int = 1) -> int:
     return images
 
 
-def mixed(path: Path, count: int, announced: bool = False) -> int:
-    """Read `count` images, one of each class tar in turn; return their number.
+def mixed(path: Path, count: int, announced: bool = False) -> list[Place]:
+    """Read `count` images, one of each class tar in turn; return where they lie.
 
     If `announced`, the next piece of each class tar is under way while the others are used.
     """
@@ -86,7 +76,8 @@ def mixed(path: Path, count: int, announced: bool = False) -> int:
     turns = collections.deque((tar.offset, tar.offset) for tar in members(file))
     if announced:
         turns = collections.deque((offset, announce(file, offset)) for offset, _ in turns)
-    for _ in range(count):
+    images = []
+    while len(images) < count:
         offset, ahead = turns.popleft()
         member = header(file, offset)
         if member is None:
@@ -94,8 +85,9 @@ def mixed(path: Path, count: int, announced: bool = False) -> int:
         os.pread(file, member.size, member.offset)
         if announced and member.next + PIECE // 2 > ahead:
             ahead = announce(file, ahead)
+        images.append(member)
         turns.append((member.next, ahead))
-    return count
+    return images
 
 
 def announce(file: int, offset: int) -> int:
@@ -147,7 +139,7 @@ class Bare:
 
     def __init__(self, path: Path, known: list[Place] | None = None) -> None:
         self.path = path
-        self.places = known or places(path)
+        self.places = known or headers(path, 32)
         self._files: dict[int, int] = {}  # of each process
 
     def raw(self, index: int) -> bytes:
