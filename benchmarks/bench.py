@@ -245,6 +245,13 @@ def told(row: Row, result: Result) -> str:
     return f"{row.title}: {result['seconds']:.2f} s, {each:,.0f} µs each of {result['images']:,}"
 
 
+def asked(args: argparse.Namespace) -> str:
+    """Return the command that measures the same, without the folders of this machine."""
+    options = ["--quick"] * args.quick + [f"--repeat {args.repeat}"]
+    options += [f"--only {' '.join(args.only)}"] * (args.only != list(GROUPS))
+    return " ".join(["python benchmarks/bench.py", *options])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller archives, fewer images")
@@ -260,7 +267,7 @@ def main() -> None:
         pythons = {name: common.environment(name, args.envs) for name in common.PINS}
     found = {
         "machine": common.machine(),
-        "command": " ".join(["python", "benchmarks/bench.py", *sys.argv[1:]]),
+        "command": asked(args),
         "commit": common.commit(),
         "pins": common.PINS,
         "groups": measured(pythons, args.only, args.repeat, args.quick, args.keep),
