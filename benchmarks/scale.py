@@ -1,9 +1,11 @@
-"""Say what a run over all 1,281,167 images costs, from counted requests: ``scale.py [--part 8]``.
+"""Say what a run over all 1,281,167 images costs: ``scale.py [--part 8] [--piece 512] ...``.
 
-The loader itself reads a training archive with images of the original's size that exists only as a
-file system, which makes up the bytes (headers where they belong, zeros for images) and counts
-requests. It has one class in `--part`, and counts are scaled up. A model then turns counts into
-minutes and dollars, with the figures of `STORES`, which are assumptions, not measurements.
+For object storage, requests are counted: the loader itself reads a training archive with images of
+the original's size that exists only as a file system, which makes up the bytes (headers where they
+belong, zeros for images). It has one class in `--part`, and counts are scaled up. For disks, where
+the kernel reads, requests follow from how the loader announces what it will read: the options say
+how. A model then turns requests into minutes and dollars, with the figures of `STORES`, which are
+assumptions, not measurements.
 """
 
 import argparse
@@ -21,9 +23,9 @@ import fsspec
 import make_archives
 
 import imagenet2012
-from imagenet2012 import remote_archive
+from make_archives import FULL_COUNT
+from make_archives import FULL_SIZE
 
-TRAIN = imagenet2012.ilsvrc2012.SOURCES["train"]
 URL = "sim://full/ILSVRC2012_img_train.tar"
 BLOCK = 512
 
@@ -36,9 +38,9 @@ class Pattern(NamedTuple):
     requests, bytes : float
         For each image.
     under_way : int
-        Requests at a time in a process, where there are several.
+        Requests at a time in a process.
     ordered : bool
-        Whether it goes on in the order of the archive.
+        Whether it goes on in the order of the archive, so that a disk need not seek.
     """
 
     requests: float
@@ -58,8 +60,6 @@ class Store(NamedTuple):
         Bytes a second of one request, and of all.
     requests : float
         Requests a second at most.
-    parallel : bool
-        Whether the loader has several requests under way; else one for each process.
     price : float
         Dollars for a request.
     work, work_per_byte : float
@@ -70,19 +70,20 @@ class Store(NamedTuple):
     stream: float
     total: float
     requests: float
-    parallel: bool
     price: float = 0
     work: float = 0
     work_per_byte: float = 0
 
 
 STORES = {
-    "hard disk": Store(8e-3, 150e6, 150e6, 125, False),
-    "NVMe disk": Store(1e-4, 2e9, 3e9, 5e5, False),
-    "shared file system": Store(1e-3, 500e6, 2e9, 5e4, False),
-    "object storage": Store(0.1, 90e6, 1.25e9, 5500, True, 0.0004 / 1000, 4e-3, 1.7e-9),
+    "hard disk": Store(8e-3, 150e6, 150e6, 125),
+    "NVMe disk": Store(1e-4, 2e9, 3e9, 5e5, work=3e-5),
+    "shared file system": Store(1e-3, 500e6, 2e9, 5e4, work=3e-5),
+    "object storage": Store(0.1, 90e6, 1.25e9, 5500, 0.0004 / 1000, 4e-3, 1.7e-9),
 }
 PROCESSES = 8
+# Of the loader, in object storage: requests at a time when it reads on, and when it jumps.
+AHEAD, THREADS = 4, 32
 
 
 class Simulated(fsspec.AbstractFileSystem):
@@ -117,7 +118,7 @@ def make(part: int) -> int:
     """Lay out every `part`-th class, with images of the original's mean size; count them."""
     rnd = random.Random(0)
     wnids = imagenet2012.WNIDS[::part]
-    mean = (TRAIN.size or 0) / TRAIN.num_examples - 1.5 * BLOCK
+    mean = FULL_SIZE / FULL_COUNT - 1.5 * BLOCK
     offset = images = 0
     for wnid in wnids:
         count = rnd.choice((732, 1300, 1300, 1300, 1300, 1300, 1300))
@@ -150,13 +151,17 @@ def passed(dataset: Any) -> int:
 
 def patterns(cache: str) -> dict[str, Pattern]:
     """Count each way of reading."""
-    files = {"train": URL}
-    options = {"cache_dir": cache, "verification_mode": "no_checks"}
+    files: dict[str, Any] = {"data_files": {"train": URL}, "split": "train"}
+    files["storage_options"] = {
+        "simulated": True
+    }  # any: the file system of `URL` is to be followed
     placed: list[Any] = []
 
     def index() -> int:
         placed.append(
-            imagenet2012.load(None, "in_place", data_files=files, split="train", **options)
+            imagenet2012.load(
+                None, "in_place", cache_dir=cache, verification_mode="no_checks", **files
+            )
         )
         return len(placed[0])
 
@@ -168,40 +173,47 @@ def patterns(cache: str) -> dict[str, Pattern]:
         return len(rows)
 
     def streamed(order: str) -> int:
-        stream = imagenet2012.load(data_files=files, split="train", streaming=True, order=order)
-        return passed(stream)
+        return passed(imagenet2012.load(streaming=True, order=order, **files))
 
     return {
-        "copy, or streaming in archive order": counted(
-            lambda: streamed("archive"), remote_archive.AHEAD_REQUESTS, True
-        ),
-        "streaming in mixed order": counted(lambda: streamed("mixed"), remote_archive.THREADS),
-        "index in place": counted(index, remote_archive.THREADS, True),
+        "copy, or streaming in archive order": counted(lambda: streamed("archive"), AHEAD, True),
+        "streaming in mixed order": counted(lambda: streamed("mixed"), THREADS),
+        "index in place": counted(index, THREADS, True),
         "an epoch in place, at random": counted(at_random, 1),
+    }
+
+
+def local(args: argparse.Namespace) -> dict[str, Pattern]:
+    """Return each way of reading from a disk, as the loader announces it to the kernel."""
+    mean = FULL_SIZE / FULL_COUNT
+    return {
+        "copy, or streaming in archive order": Pattern(mean / (128 << 10), mean, 1, True),
+        "streaming in mixed order": Pattern(mean / (args.piece << 10), mean, args.headers),
+        "index in place": Pattern(1, 4096, args.headers, True),
+        "an epoch in place, at random": Pattern(1, mean, args.batch),
     }
 
 
 def seconds(store: Store, pattern: Pattern) -> float:
     """Model the time of a pass over all images in `PROCESSES` processes."""
-    images = TRAIN.num_examples
-    requests, volume = pattern.requests * images, pattern.bytes * images
-    waiting = requests * store.latency + volume / store.stream
-    if store.parallel:
-        waiting /= PROCESSES * pattern.under_way
-        work = (requests * store.work + volume * store.work_per_byte) / PROCESSES
-        return max(waiting, work, volume / store.total, requests / store.requests)
-    # A disk that skips an image on its way to the next header need not take longer than to read it;
-    # and where everything is read in order, the kernel does it ahead.
-    if pattern.ordered:
-        waiting = min(waiting, (TRAIN.size or 0) / store.stream)
-    limit = 0 if pattern.ordered else requests / store.requests
-    at_a_time = PROCESSES if store.total > store.stream else 1
-    return max(waiting / at_a_time, volume / store.total, limit)
+    requests, volume = pattern.requests * FULL_COUNT, pattern.bytes * FULL_COUNT
+    if store.total == store.stream:  # one thing at a time: a disk with a head
+        # To skip images on the way to the next header takes no longer than to read them.
+        seeking = 0 if pattern.ordered and pattern.bytes > 1e5 else requests * store.latency
+        reading = volume / store.stream + seeking
+        return min(reading, FULL_SIZE / store.stream) if pattern.ordered else reading
+    latency = 0 if store.price == 0 and pattern.ordered and pattern.bytes > 1e5 else store.latency
+    waiting = (requests * latency + volume / store.stream) / (PROCESSES * pattern.under_way)
+    work = (requests * store.work + volume * store.work_per_byte) / PROCESSES
+    return max(waiting, work, volume / store.total, requests / store.requests)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", type=int, default=8, help="one class in so many (default 8)")
+    parser.add_argument("--piece", type=int, default=512, help="KiB of a tar read at a time, mixed")
+    parser.add_argument("--headers", type=int, default=64, help="headers, or pieces, under way")
+    parser.add_argument("--batch", type=int, default=64, help="images under way, in place")
     args = parser.parse_args()
     fsspec.register_implementation("sim", Simulated)
     datasets.disable_progress_bars()
@@ -210,12 +222,19 @@ def main() -> None:
     print(f"{images:,} images, {Simulated.size:,} bytes simulated", flush=True)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as cache:
         found = patterns(cache)
-    print("\n| | requests | GiB | " + " | ".join(STORES) + " | price of the requests |")
+    print(
+        "\n| | requests to object storage | GiB | "
+        + " | ".join(STORES)
+        + " | price of the requests |"
+    )
     print("|---|---:|---:|" + "---:|" * (len(STORES) + 1))
     for name, pattern in found.items():
-        requests = pattern.requests * TRAIN.num_examples
-        volume = pattern.bytes * TRAIN.num_examples / 2**30
-        times = " | ".join(f"{seconds(store, pattern) / 60:,.1f} min" for store in STORES.values())
+        requests, volume = pattern.requests * FULL_COUNT, pattern.bytes * FULL_COUNT / 2**30
+        ways = [pattern if store.price else local(args)[name] for store in STORES.values()]
+        minutes = [
+            seconds(store, way) / 60 for store, way in zip(STORES.values(), ways, strict=True)
+        ]
+        times = " | ".join(f"{one:,.1f} min" for one in minutes)
         price = requests * STORES["object storage"].price
         print(f"| {name} | {requests:,.0f} | {volume:,.1f} | {times} | ${price:.2f} |")
 

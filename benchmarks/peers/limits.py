@@ -1,97 +1,66 @@
-"""The limits: `cp` and `cat` of the archives; bare `os.pread`, with Pillow where decoded."""
+"""The limits: `cp` and `cat` of the archives, and loops of nothing but system calls."""
 
 import argparse
-import os
-import random
+import json
 import subprocess
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
+import bare
 import protocol
-import raw_tars
+from protocol import Result
 from protocol import timed
 
 
-def copy(args: argparse.Namespace) -> dict[str, Any]:
+def prepare(args: argparse.Namespace) -> int:
+    """Keep where each image lies for `opened`, so that it need not read the archive."""
+    places = opened(args).places
+    (args.work / "places.json").write_text(json.dumps(places))
+    return len(places)
+
+
+def opened(args: argparse.Namespace) -> bare.Bare:
+    kept = args.work / "places.json"
+    places = [bare.Place(*one) for one in json.loads(kept.read_text())] if kept.exists() else None
+    return bare.Bare(args.archives / bare.TRAIN, places)
+
+
+def copy(args: argparse.Namespace) -> Result:
     """Copy both archives into the work folder with `cp`."""
-    files = [args.archives / protocol.TRAIN, args.archives / protocol.VALIDATION]
     with timed() as timer:
-        subprocess.run(["cp", *files, args.work], check=True)
-    return dict(vars(timer))
+        subprocess.run(["cp", *args.archives.glob("*.tar"), args.work], check=True)
+    return {"seconds": timer.seconds}
 
 
-def cat(args: argparse.Namespace) -> dict[str, Any]:
-    """Read both archives with `cat`, through a pipe."""
-    files = [args.archives / protocol.TRAIN, args.archives / protocol.VALIDATION]
+def cat(args: argparse.Namespace) -> Result:
+    """Read both archives, or the one of the variant, with `cat`, through a pipe."""
+    files = sorted(args.archives.glob(f"*{args.variant}*.tar"))
     with timed() as timer, subprocess.Popen(["cat", *files], stdout=subprocess.PIPE) as process:
         buffer = bytearray(1 << 20)
         while process.stdout and process.stdout.readinto(buffer):
             pass
-    return dict(vars(timer))
+    return {"seconds": timer.seconds}
 
 
-class Bare:
-    """A list of places, made beforehand, and one `pread` for each."""
+def loop(read: Callable[..., list[bare.Place]], **options: int) -> protocol.Measure:
+    """Return the measure of a loop over the training archive."""
 
-    def __init__(self, *archives: Path) -> None:
-        self.places = [place for path in archives for place in raw_tars.places(path)]
-        self._files: dict[tuple[Path, int], int] = {}
+    def measure(args: argparse.Namespace) -> Result:
+        more = {"count": args.count} if args.count else {}
+        with timed() as timer:
+            images = read(args.archives / bare.TRAIN, **more, **options)
+        return {"seconds": timer.seconds, "images": len(images)}
 
-    def raw(self, index: int) -> bytes:
-        path, offset, size = self.places[index]
-        key = (path, os.getpid())
-        if key not in self._files:
-            self._files[key] = os.open(path, os.O_RDONLY)
-        return os.pread(self._files[key], size, offset)
-
-    def decoded(self, index: int) -> Any:
-        return protocol.pillow(self.raw(index))
-
-    def size(self) -> int:
-        return len(self.places)
-
-    def iter_raw(self) -> Iterable[bytes]:
-        return map(self.raw, range(len(self.places)))
-
-    def iter_decoded(self) -> Iterable[Any]:
-        return map(self.decoded, range(len(self.places)))
-
-    def shuffled_labels(self) -> Iterable[Any]:
-        return (random.randrange(1000) for _ in self.places)
-
-    def loader(self) -> Any:
-        from torch.utils.data import DataLoader
-
-        images: Any = BareImages(self)
-        return DataLoader(images, shuffle=True, **protocol.LOADER)
-
-
-class BareImages:
-    """A map-style dataset for torch of nothing but `pread`, Pillow and the transform."""
-
-    def __init__(self, bare: Bare) -> None:
-        self.bare = bare
-        self.transform = protocol.training_transform()
-
-    def __len__(self) -> int:
-        return self.bare.size()
-
-    def __getitem__(self, index: int) -> Any:
-        return self.transform(self.bare.decoded(index))
-
-
-def opened(args: argparse.Namespace) -> Bare:
-    return Bare(args.archives / protocol.TRAIN)
-
-
-def pread_all(args: argparse.Namespace) -> dict[str, Any]:
-    """Read every image of both archives in their order."""
-    bare = Bare(args.archives / protocol.TRAIN, args.archives / protocol.VALIDATION)
-    with timed() as timer:
-        volume = sum(map(len, bare.iter_raw()))
-    return {**vars(timer), "images": bare.size(), "bytes": volume}
+    return measure
 
 
 if __name__ == "__main__":
-    protocol.main(opened=opened, cp=copy, cat=cat, pread_all=pread_all)
+    protocol.main(
+        prepare,
+        opened,
+        cp=copy,
+        cat=cat,
+        headers=loop(bare.headers),
+        headers_under_way=loop(bare.headers, under_way=32),
+        mixed=loop(bare.mixed),
+        mixed_announced=loop(bare.mixed, announced=True),
+    )

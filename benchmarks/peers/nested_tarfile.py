@@ -4,10 +4,9 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+import bare
 import datasets
 import protocol
-import raw_tars
-from hf_reader import ArrowReader
 
 
 class Nested(datasets.GeneratorBasedBuilder):
@@ -24,7 +23,7 @@ class Nested(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(features=datasets.Features(features))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        names = {"train": protocol.TRAIN, "validation": protocol.VALIDATION}
+        names = {"train": bare.TRAIN, "validation": bare.VALIDATION}
         return [
             datasets.SplitGenerator(split, {"path": f"{self.config.data_dir}/{name}"})
             for split, name in names.items()
@@ -32,26 +31,18 @@ class Nested(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, path: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         with open(path, "rb") as file:
-            for index, (name, data) in enumerate(raw_tars.files(file)):
+            for index, (name, data) in enumerate(bare.files(file)):
                 image = {"path": name, "bytes": data}
                 key = datasets.builder.Key(0, index)
                 yield key, {"file_name": name, "image": image, "label": name.partition("_")[0]}
 
 
-def built(args: argparse.Namespace) -> Nested:
-    return Nested(cache_dir=str(args.work / "cache"), data_dir=str(args.archives))
-
-
 def prepare(args: argparse.Namespace) -> int:
-    builder = built(args)
+    builder = Nested(cache_dir=str(args.work / "cache"), data_dir=str(args.archives))
     builder.download_and_prepare(verification_mode="no_checks")
     return sum(builder.as_dataset().num_rows.values())
 
 
-def opened(args: argparse.Namespace) -> ArrowReader:
-    return ArrowReader(built(args).as_dataset(split="train"))
-
-
 if __name__ == "__main__":
     datasets.disable_progress_bars()
-    protocol.main(prepare, opened)
+    protocol.main(prepare)

@@ -1,88 +1,123 @@
-"""This loader; the variants are copy and in_place, its configurations, stream, and threads."""
+"""This loader. Variants: copy, in_place, fast (in place), stream, mixed; ``:train``; ``*2``."""
 
 import argparse
-import contextlib
+import functools
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind PYTHONPATH
+import bare
 import datasets
+import fsspec
 import imagenet2012
 import protocol
-from hf_reader import ArrowReader
-from hf_reader import StreamReader
-from hf_reader import bytes_of
-from hf_reader import undecoded
-from protocol import timed
 
-NAMES = {"copy": "default", "in_place": "in_place", "stream": "default", "threads": "default"}
-STREAMED = ("stream", "threads")
+file_system = functools.cache(fsspec.filesystem)
 
 
 def load(args: argparse.Namespace, **kwargs: Any) -> Any:
-    """Load all splits, or what `kwargs` say, from the archives or the cache in the work folder."""
-    variant, _, split = args.variant.partition(":")
-    if variant in STREAMED:
-        kwargs["streaming"] = True
-    elif args.procs > 1:
-        kwargs["num_proc"] = args.procs
+    """Load from the archives, or from the cache in the work folder; ``*2`` is two processes."""
+    variant, _, processes = args.variant.partition("*")
+    variant, _, split = variant.partition(":")
+    streaming = variant in ("stream", "mixed")
     return imagenet2012.load(
         args.archives,
-        NAMES[variant],
+        "in_place" if variant in ("in_place", "fast") else "default",
         split=kwargs.pop("split", split or None),
+        streaming=streaming,
         cache_dir=str(args.work / "cache"),
         verification_mode="no_checks",
+        **({"num_proc": int(processes)} if processes else {}),
+        **({"order": "mixed" if variant == "mixed" else "archive"} if streaming else {}),
         **kwargs,
     )
 
 
-def import_torch(args: argparse.Namespace) -> None:
-    """Import what `datasets` imports to stream, where it is installed: imports are not timed."""
-    if args.variant in STREAMED:
-        with contextlib.suppress(ImportError):
-            import torch.utils.data  # noqa: F401
-
-
 def prepare(args: argparse.Namespace) -> int:
     made = load(args)
-    if args.variant in STREAMED:
+    if args.variant in ("stream", "mixed"):
         return 0
     return sum(made.num_rows.values()) if isinstance(made, dict) else len(made)
 
 
-class ThreadedReader:
-    """A stream that is decoded in two threads, as a loop without a `DataLoader` may wish."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream.decode(num_threads=2)
-
-    def iter_decoded(self) -> Iterable[Any]:
-        return (row["image"] for row in self.stream)
+def bytes_of(image: dict[str, Any]) -> bytes:
+    """Return the bytes of an image that was not decoded."""
+    if image["bytes"] is not None:
+        return bytes(image["bytes"])
+    return bytes(file_system(image["path"].partition("://")[0]).cat_file(image["path"]))
 
 
-def opened(args: argparse.Namespace) -> ArrowReader | StreamReader | ThreadedReader:
-    if args.variant in STREAMED:
-        order = "mixed" if args.measure == "distinct" else "archive"
-        stream = load(args, split="train", order=order)
-        return StreamReader(stream) if args.variant == "stream" else ThreadedReader(stream)
-    split = "validation" if args.variant.endswith(":validation") else "train"
-    return ArrowReader(load(args, split=split))
+class Transformed:
+    """The transform of a batch of a map-style dataset, or of one row of a stream."""
+
+    def __init__(self) -> None:
+        self.transform = bare.Transform()
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {"image": [self.transform(image) for image in batch["image"]]}
+
+    def row(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"image": self.transform(row["image"])}
 
 
-def stream_all(args: argparse.Namespace) -> dict[str, Any]:
-    """Stream both splits from end to end, undecoded."""
-    with timed() as timer:
-        volume = images = 0
-        for split in load(args).values():
-            for row in undecoded(split):
-                images += 1
-                volume += len(bytes_of(row["image"]))
-    return {**vars(timer), "images": images, "bytes": volume}
+class FastTransformed(Transformed):
+    """The fast decoding of docs/recipes.md before it."""
+
+    def pixels(self, jpeg: bytes) -> Any:
+        import simplejpeg
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(jpeg))  # reads the header only
+        if image.format == "JPEG" and image.mode in ("RGB", "L"):
+            return Image.fromarray(simplejpeg.decode_jpeg(jpeg, "RGB"))
+        return image.convert("RGB")
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return super().__call__({"image": [self.pixels(bytes_of(one)) for one in batch["image"]]})
+
+
+class Reader:
+    """A dataset with a column of images, prepared or streamed."""
+
+    def __init__(self, dataset: Any, fast: bool = False) -> None:
+        self.images = dataset.select_columns("image")
+        self.undecoded = self.images.cast_column("image", datasets.Image(decode=False))
+        self.fast = fast
+
+    def iter_raw(self) -> Iterable[bytes]:
+        return (bytes_of(row["image"]) for row in self.undecoded)
+
+    def size(self) -> int:
+        return len(self.images)
+
+    def decoded(self, index: int) -> Any:
+        return self.images[index]["image"]
+
+    def loader(self) -> Any:
+        from torch.utils.data import DataLoader
+
+        if isinstance(self.images, datasets.IterableDataset):
+            rows = self.images.shuffle(seed=0).map(Transformed().row)
+            return DataLoader(rows, **bare.LOADER)
+        rows = self.undecoded if self.fast else self.images
+        rows = rows.with_transform(FastTransformed() if self.fast else Transformed())
+        return DataLoader(rows, shuffle=True, **bare.LOADER)
+
+
+def opened(args: argparse.Namespace) -> Reader:
+    return Reader(load(args, split="train"), fast=args.variant.startswith("fast"))
+
+
+def import_torch(args: argparse.Namespace) -> None:
+    """Import what `datasets` imports to stream, where it is installed: imports are not timed."""
+    if args.variant in ("stream", "mixed") and datasets.config.TORCH_AVAILABLE:
+        import torch.utils.data  # noqa: F401
 
 
 if __name__ == "__main__":
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    protocol.main(prepare, opened, import_torch, stream_all=stream_all)
+    protocol.main(prepare, opened, import_torch)
