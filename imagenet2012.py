@@ -78,6 +78,7 @@ from .storage import Status
 from .storage import is_url
 from .storage import logger
 from .storage import storage_of
+from .tar_reader import TarReader  # noqa: F401 (datasets 3 copies what the script imports)
 from .trees import Part
 from .trees import is_official
 from .trees import open_split

@@ -377,3 +377,22 @@ def test_check(archives: Archives, tmp_path: Path) -> None:
     assert "images in a folder of others: 1" in validation["problems"][0]
     run = CliRunner().invoke(main, ["check", str(folder)])
     assert "12 classes instead of 1,000" in run.output
+
+
+@pytest.mark.parametrize("layout", [classes, class_tars])
+@pytest.mark.parametrize("options", [[], ["--in-place"]])
+def test_exports(
+    options: list[str], layout: Callable[..., Path], archives: Archives, tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from imagenet2012.cli import main
+
+    folder = layout(archives.folder, tmp_path / "tree")
+    output = tmp_path / "output"
+    run = CliRunner().invoke(
+        main, ["prepare", str(folder), "--no-checks", "--output", str(output), *options]
+    )
+    assert run.exit_code == 0, run.output
+    loaded = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
+    check_rows(loaded, archives)
