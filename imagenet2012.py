@@ -68,7 +68,7 @@ from .ilsvrc2012 import read_labels
 from .ilsvrc2012 import without_secrets
 from .in_place import InPlaceInfo
 from .in_place import NamedImage
-from .in_turns import in_turns  # noqa: F401  # lets `datasets` 3 copy what others use
+from .in_turns import in_turns
 from .options import check_options
 from .options import check_value
 from .rows import RowReader
@@ -78,13 +78,17 @@ from .storage import Status
 from .storage import is_url
 from .storage import logger
 from .storage import storage_of
-from .tar_reader import TarReader  # noqa: F401  # for the same reason
+from .tar_reader import TarReader
 from .trees import Part
 from .trees import is_official
 from .trees import open_split
 from .trees import parts_of
 from .trees import reader_of
 from .trees import status_of_split
+
+# `datasets` 3 copies what the script imports, but not what that imports in turn. On the line of an
+# import it would take a comment for an address to fetch the module from.
+BESIDE = (TarReader, in_turns)
 
 # ------------------------------------------------------------------------- what the dataset is
 

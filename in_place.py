@@ -222,6 +222,11 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     return (header.name, header.size) == (name, size)
 
 
+def read_place(path: str) -> bytes:
+    """Return the bytes of an image that stays where a row says it is: a URL or a file's path."""
+    return Imagenet2012FileSystem.read_image(path) if path.startswith(PREFIX) else read_file(path)
+
+
 def place_of(archive: Any, member: Member | File) -> str:
     """Return the path of an image in a file of its own, or the URL by which it can be read.
 

@@ -15,6 +15,7 @@ from imagenet2012 import export as exports
 from imagenet2012.export import Plan
 from imagenet2012.export import Progress
 from imagenet2012.imagenet2012 import VERSION
+from imagenet2012.in_place import PREFIX
 from imagenet2012.in_place import Imagenet2012FileSystem
 from imagenet2012.storage import status_of
 
@@ -95,7 +96,8 @@ def write_shard(
     """
     node = platform.node()
     url = dataset.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]
-    for path in (Imagenet2012FileSystem().parse(url)[0], folder):
+    source = Imagenet2012FileSystem().parse(url)[0] if url.startswith(PREFIX) else url
+    for path in (source, folder):
         if not status_of(path):
             raise OSError(
                 f"The node {node} does not see {path}: the archives and --output must be on a file "

@@ -26,9 +26,10 @@ from PIL import Image
 
 from imagenet2012 import seal
 from imagenet2012.in_place import PREFIX
-from imagenet2012.in_place import Imagenet2012FileSystem
+from imagenet2012.in_place import read_place
 from imagenet2012.in_place import upright
-from imagenet2012.storage import status_of
+from imagenet2012.trees import MEAN_IMAGE_BYTES
+from imagenet2012.trees import status_of_split
 from imagenet2012.workers import advance
 from imagenet2012.workers import results
 
@@ -140,13 +141,13 @@ def make_plan(
     ValueError
         If the folder holds shards of the split that were made in another way.
     """
-    status = status_of(path)
+    status = status_of_split(path)
     assert status, path  # it was just read
     plan = Plan(
         split=split,
         rows=len(dataset),
         archive=os.path.basename(path),
-        archive_bytes=status.size,
+        archive_bytes=status.size or len(dataset) * MEAN_IMAGE_BYTES,  # a tree's is not known
         archive_version=status.version,
         label_names=label_names,
         seed=seed,
@@ -233,11 +234,10 @@ def estimate(dataset: datasets.Dataset, plan: Plan, progress: Progress = lambda 
     """Return about how many bytes all images will have: of resized ones, from a sample."""
     if not plan.size:
         return plan.archive_bytes
-    files = Imagenet2012FileSystem()
     picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
     total = 0
     for row in dataset.select(picked).cast_column("image", datasets.Image(decode=False)):
-        data = files.cat_file(row["image"]["path"])
+        data = read_place(row["image"]["path"])
         total += len(resized(data, row["file_name"], plan.size, plan.quality))
         progress(1)
     return total * plan.rows // len(picked)
@@ -360,12 +360,11 @@ def _write(
 
 def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
     """Read the images of a shard, a row group at a time."""
-    files = Imagenet2012FileSystem()
     stored = rows.cast_column("image", datasets.Image(decode=False))
     for batch in stored.iter(ROWS_IN_A_GROUP):
         images = []
         for name, image in zip(batch["file_name"], batch["image"], strict=True):
-            data = files.cat_file(image["path"])
+            data = read_place(image["path"])
             if plan.size:
                 data = resized(data, name, plan.size, plan.quality)
             images.append({"bytes": data, "path": name})

@@ -14,6 +14,7 @@ from imagenet2012 import export as exports
 from imagenet2012 import hub
 from imagenet2012.archives import absolute
 from imagenet2012.archives import find_archives
+from imagenet2012.archives import is_dir
 from imagenet2012.console import bar
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.lock import locked
@@ -92,6 +93,8 @@ def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.
 
 def called(split: str, path: str, options: dict[str, Any]) -> str | None:
     """Return what URLs of rows in place call an archive; None if the rows hold the images."""
+    if options["portable"] and is_dir(path):
+        raise ValueError(f"{path} was extracted: --portable is for archives alone.")
     if options["portable"]:
         return SOURCES[split].file_names[0]
     return path if options["in_place"] else None

@@ -22,11 +22,11 @@ from imagenet2012.tar_reader import Region
 from imagenet2012.tar_reader import begun_ahead
 from imagenet2012.tar_reader import in_turns
 from imagenet2012.tar_reader import open_archive
+
+import imagenet2012
 from rows import contents
 from rows import undecoded
 from rows import wanted
-
-import imagenet2012
 
 pytestmark = [
     pytest.mark.loading,

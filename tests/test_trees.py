@@ -363,7 +363,7 @@ def test_check(archives: Archives, tmp_path: Path) -> None:
 
     folder = classes(archives.folder, tmp_path / "tree")
     run = CliRunner().invoke(main, ["check", str(folder), "--json", "--no-checks", "--decode"])
-    train, validation, test = json.loads(run.stdout)["archives"]
+    train, validation, test = json.loads(run.stdout[run.stdout.index("{") :])["archives"]
     assert (run.exit_code, train["problems"], train["images"], train["decoded"]) == (0, [], 60, 60)
     assert (validation["images"], validation["decoded"], test["images"]) == (90, 90, 7)
     assert train["in_class"]["n01440764"] == 5
@@ -371,9 +371,28 @@ def test_check(archives: Archives, tmp_path: Path) -> None:
     next((folder / "train/n01440764").iterdir()).write_bytes(b"")
     foreign_validation(folder)
     run = CliRunner().invoke(main, ["check", str(folder), "--json", "--no-checks"])
-    train, validation, _ = json.loads(run.stdout)["archives"]
+    train, validation, _ = json.loads(run.stdout[run.stdout.index("{") :])["archives"]
     assert run.exit_code == 1
     assert "empty files: 1" in train["problems"][0]
     assert "images in a folder of others: 1" in validation["problems"][0]
     run = CliRunner().invoke(main, ["check", str(folder)])
     assert "12 classes instead of 1,000" in run.output
+
+
+@pytest.mark.parametrize("layout", [classes, class_tars])
+@pytest.mark.parametrize("options", [[], ["--in-place"]])
+def test_exports(
+    options: list[str], layout: Callable[..., Path], archives: Archives, tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from imagenet2012.cli import main
+
+    folder = layout(archives.folder, tmp_path / "tree")
+    output = tmp_path / "output"
+    run = CliRunner().invoke(
+        main, ["prepare", str(folder), "--no-checks", "--output", str(output), *options]
+    )
+    assert run.exit_code == 0, run.output
+    loaded = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
+    check_rows(loaded, archives)
