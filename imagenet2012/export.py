@@ -398,7 +398,9 @@ def write_index(
 
 
 def _renamed(rows: pa.Table, plan: Plan) -> pa.Table:
-    """Return rows in place whose URLs call the archive as the plan does."""
+    """Return rows in place whose URLs call the archive as the plan does, if by no path."""
+    if "/" in (plan.in_place or ""):
+        return rows  # they have the path, and those of class tars each its own
     image = rows["image"].combine_chunks()
     archive = f"{PREFIX}{quote(plan.in_place or '', safe='')}/"
     places = pc.replace_substring_regex(image.field("path"), f"^{PREFIX}[^/]+/", archive)
