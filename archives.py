@@ -31,7 +31,7 @@ from .storage import logger
 from .storage import open_archive
 from .storage import status_of
 from .storage import storage_of
-from .trees import trees_in
+from .tree_listing import trees_in
 
 FOLDER_VARIABLE = "IMAGENET2012_DIR"
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
 from .tar_reader import Member
-from .trees import File
+from .tree_listing import File
 
 T = TypeVar("T")
 R = TypeVar("R")

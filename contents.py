@@ -24,7 +24,7 @@ from .storage import status_of
 from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import member_at
-from .trees import kind_of_tree
+from .tree_listing import kind_of_tree
 from .trees import open_split
 
 # How other files begin, in words, and what decompresses them.

@@ -11,6 +11,7 @@ SCRIPT = (
     "storage",
     "tar_reader",
     "trees",
+    "tree_listing",
     "in_turns",
     "contents",
     "copies",

@@ -79,12 +79,12 @@ from .storage import is_url
 from .storage import logger
 from .storage import storage_of
 from .tar_reader import TarReader
-from .trees import Part
+from .tree_listing import Part
+from .tree_listing import status_of_split
 from .trees import is_official
 from .trees import open_split
 from .trees import parts_of
 from .trees import reader_of
-from .trees import status_of_split
 
 # `datasets` 3 copies what the script imports, but not what that imports in turn. On the line of an
 # import it would take a comment for an address to fetch the module from.

@@ -33,7 +33,7 @@ from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import Member
 from .tar_reader import read_header
-from .trees import File
+from .tree_listing import File
 from .trees import announce_file
 from .trees import read_file
 

@@ -17,7 +17,7 @@ from .in_place import place_of
 from .in_turns import begun_ahead
 from .in_turns import in_turns
 from .storage import Archive
-from .trees import Part
+from .tree_listing import Part
 from .trees import Tree
 from .trees import reader_of
 

@@ -23,10 +23,10 @@ from imagenet2012.storage import Region
 from imagenet2012.storage import Tar
 from imagenet2012.tar_reader import TarReader
 from imagenet2012.tar_reader import class_tars
-from imagenet2012.trees import Files
-from imagenet2012.trees import Part
+from imagenet2012.tree_listing import Files
+from imagenet2012.tree_listing import Part
+from imagenet2012.tree_listing import list_tree
 from imagenet2012.trees import Tree
-from imagenet2012.trees import list_tree
 from imagenet2012.trees import open_split
 from imagenet2012.trees import reader_of
 from imagenet2012.trees import sizes_of

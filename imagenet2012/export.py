@@ -28,8 +28,8 @@ from imagenet2012 import seal
 from imagenet2012.in_place import PREFIX
 from imagenet2012.in_place import read_place
 from imagenet2012.in_place import upright
-from imagenet2012.trees import MEAN_IMAGE_BYTES
-from imagenet2012.trees import status_of_split
+from imagenet2012.tree_listing import MEAN_IMAGE_BYTES
+from imagenet2012.tree_listing import status_of_split
 from imagenet2012.workers import advance
 from imagenet2012.workers import results
 
