@@ -11,7 +11,7 @@ help:  ## say what there is
 
 # The loader with what it needs, which is all that the demo takes.
 $(VENV)/.loader: pyproject.toml
-	@echo "Making an environment in $(VENV) with datasets and Pillow (once, about half a minute) ..."
+	@echo "Making an environment in $(VENV) with datasets and Pillow (once, a minute or so) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@

@@ -24,6 +24,7 @@ from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import without_secrets
+from .options import meant
 from .storage import Region
 from .storage import Tar
 from .storage import is_url
@@ -154,8 +155,10 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
             kind = kind_of(path)
             split = kind if kind in SOURCES else "train"
         if split not in SOURCES or split in archives:
-            problem = f"two archives for {split!r}" if split in archives else f"a split {split!r}"
-            raise ValueError(f"data_files has {problem}: one for each of {', '.join(SOURCES)}.")
+            problem = f"two archives for {split!r}, one is needed."
+            if split not in archives:
+                problem = f"a split {split!r}, which there is not{meant(split, SOURCES)}"
+            raise ValueError(f"data_files has {problem}")
         archives[split] = path
     return {split: archives[split] for split in SOURCES if split in archives}
 

@@ -85,7 +85,7 @@ def kind_of(path: str) -> str:
         if not block.strip(b"\0"):
             return "an empty file, or one of which the beginning has not arrived yet"
         offset = 0
-        while member := member_at(archive, offset, max(archive.size, 1 << 62)):
+        while member := member_at(archive, offset, 1 << 62):
             if member.kind in REGULAR and not CLUTTER.fullmatch(member.name):
                 break
             offset = member.next

@@ -41,12 +41,14 @@ def note_folder(folder: str, archives: dict[str, str]) -> None:
     seen = folder_of(archives)
     try:
         origin = read_origin(folder)
+        made = os.stat(f"{folder}/{ORIGIN}").st_mtime_ns
         if not seen or seen in origin["folders"]:
             return
         origin["folders"].append(seen)
         unfinished = f"{folder}/{ORIGIN}.{os.getpid()}"
         with io.FileIO(unfinished, "w") as file:
             file.write(json.dumps(origin).encode())
+        os.utime(unfinished, ns=(made, made))  # the newest copy is the one that was made last
         os.replace(unfinished, f"{folder}/{ORIGIN}")
     except (OSError, ValueError):
         return  # not ours to write, or made before this was noted: then it is found less easily

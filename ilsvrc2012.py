@@ -46,7 +46,7 @@ class Source:
 SOURCES: dict[str, Source] = {
     "train": Source(
         ("ILSVRC2012_img_train.tar",),
-        re.compile(r"(n\d{8})_\d+\.JPEG"),
+        re.compile(r"(n\d{8})_\d+\.JPEG", re.ASCII),
         1_281_167,
         (732, 1300),
         147_897_477_120,
@@ -54,7 +54,7 @@ SOURCES: dict[str, Source] = {
     ),
     "validation": Source(
         ("ILSVRC2012_img_val.tar",),
-        re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG"),
+        re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.ASCII),
         50_000,
         (50, 50),
         6_744_924_160,
@@ -62,13 +62,13 @@ SOURCES: dict[str, Source] = {
     ),
     "test": Source(
         ("ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar"),
-        re.compile(r"ILSVRC2012_test_(\d{8})\.JPEG"),
+        re.compile(r"ILSVRC2012_test_(\d{8})\.JPEG", re.ASCII),
         100_000,
         sha256="9cf7f8249639510f17d3d8a0deb47cd22a435886ba8e29e2b3223e65a4079eb4",
     ),
 }
-CLASS_TAR = re.compile(r"(n\d{8})\.tar")
-IMAGE_NAME = re.compile(r"(?:n\d{8}_\d+|ILSVRC2012_(?:val|test)_\d{8})\.JPEG")
+CLASS_TAR = re.compile(r"(n\d{8})\.tar", re.ASCII)
+IMAGE_NAME = re.compile(r"(?:n\d{8}_\d+|ILSVRC2012_(?:val|test)_\d{8})\.JPEG", re.ASCII)
 # What operating systems add to folders that people pack again; never an image.
 CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini")
 

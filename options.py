@@ -12,7 +12,7 @@ OPTIONS = (
     *("data_dir", "data_files", "label_names", "order", "split", "streaming", "cache_dir"),
     *("num_proc", "verification_mode", "keep_in_memory", "features", "download_mode"),
 )
-OTHER_WORDS = {"root": "data_dir", "folder": "data_dir", "shuffle": "order"}
+OTHER_WORDS = {"root": "data_dir", "folder": "data_dir", "shuffle": "order", "val": "validation"}
 TRANSFORMS = ("transform", "transforms", "target_transform", "preprocess")
 TRANSFORM_ADVICE = (
     "transform what was loaded, by dataset.with_transform(function) or, where it is streamed, "
@@ -45,12 +45,14 @@ def check_options(
             f"{config_name!r} is a split, not a configuration: pass split={config_name!r}."
         )
     if config_name not in configs:
-        raise ValueError(f"no configuration {config_name!r}{_meant(config_name, configs)}")
+        raise ValueError(f"no configuration {config_name!r}{meant(config_name, configs)}")
     for option in options:
         if option in TRANSFORMS:
             raise ValueError(f"no option {option!r}: {TRANSFORM_ADVICE}")
+        if option in configs:
+            raise ValueError(f"no option {option!r}: it is a configuration, the second argument.")
         if option not in known:
-            raise ValueError(f"no option {option!r}{_meant(option, OPTIONS)}")
+            raise ValueError(f"no option {option!r}{meant(option, OPTIONS)}")
 
 
 def check_value(option: str, value: str) -> None:
@@ -60,7 +62,7 @@ def check_value(option: str, value: str) -> None:
         raise ValueError(f"{option} is {values}, not {value!r}.")
 
 
-def _meant(word: str, words: Iterable[str]) -> str:
+def meant(word: str, words: Iterable[str]) -> str:
     """Say what a misspelt word may have meant."""
     close = difflib.get_close_matches(word, words, 1) or [OTHER_WORDS.get(word, "")]
     return f": did you mean {close[0]!r}?" if close[0] else f", only {', '.join(words)}."

@@ -33,7 +33,7 @@ ANNOUNCED_FILES = 32  # that are under way while one is read
 # Where the splits may lie below a folder; the last are Kaggle's, from any of the folders above.
 BASES = ("", "/CLS-LOC", "/Data/CLS-LOC", "/ILSVRC/Data/CLS-LOC")
 FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
-WNID = re.compile(r"n\d{8}")
+WNID = re.compile(r"n\d{8}", re.ASCII)
 
 # ------------------------------------------------------------------------- finding
 
@@ -75,8 +75,9 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
 def status_of_split(path: str) -> Status | None:
     """Return the status of what is at a path or URL; that of a tree tells one from another.
 
-    Its version is made of the times at which its class folders changed, or of the sizes and times
-    of its class tars, as there are. So it changes when a file is added, taken away or renamed, but
+    Its version is made of which folders its own and those of its classes are, or of its class tars,
+    and of the times at which they changed: also of those that no program can set back, as a subset
+    may have the times of the whole. So it changes when a file is added, taken away or renamed, but
     not when one is overwritten.
     """
     status = status_of(path)
@@ -84,15 +85,18 @@ def status_of_split(path: str) -> Status | None:
         return status
     with contextlib.suppress(OSError), os.scandir(path) as entries:
         names = sorted(e.name for e in entries if WNID.fullmatch(e.name.removesuffix(".tar")))
-        if names:
-            states = in_threads(status_of, [f"{path}/{name}" for name in names])
-            told = [
-                (n, s and s.version, s and not s.is_dir and s.size)
-                for n, s in zip(names, states, strict=True)
-            ]
-            version = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-            return Status(0, version, True)
+        states = in_threads(_state_of, [path, *(f"{path}/{name}" for name in names)])
+        told = repr(list(zip(["", *names], states, strict=True)))
+        return Status(0, hashlib.sha256(told.encode()).hexdigest()[:16], True)
     return Status(0, status.version, True)
+
+
+def _state_of(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -296,5 +300,8 @@ def _differences(split: str, parts: Iterable[Files | Tar], labels: Labels) -> Fa
         found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
     complete = split != "train" or len(counts) == len(labels.wnids)
     if not found and complete and (total := sum(counts.values())) != source.num_examples:
-        found.add("images beside the original's", f"{total:,} instead of {source.num_examples:,}")
+        found.add(
+            "splits with another number of images than the original",
+            f"{total:,} instead of {source.num_examples:,}",
+        )
     return found

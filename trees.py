@@ -6,7 +6,6 @@ which a reader yields the members of a region, and a member has a name and a pla
 """
 
 import contextlib
-import functools
 import io
 import os
 import re
@@ -153,6 +152,7 @@ class Tree:
 
     def __init__(self, path: str, is_checked: bool = True, ahead: int = 0) -> None:
         self.path, self.is_checked, self.ahead = path, is_checked, ahead
+        self._class_tar: Archive | None = None  # the one that is read in order
 
     def parts(
         self, split: str, labels: Labels, checked: bool | None = None
@@ -184,7 +184,8 @@ class Tree:
     def in_order(self, part: Files | Tar, region: Region, alone: bool) -> "Tree | Archive":
         """Return what reads a region of a part from first to last."""
         if alone and isinstance(part, Tar):
-            return open_archive(f"{self.path}/{part.wnid}.tar").in_order(part, region, alone)
+            self._class_tar = open_archive(f"{self.path}/{part.wnid}.tar")
+            return self._class_tar.in_order(part, region, alone)
         return Tree(self.path, self.is_checked, ANNOUNCED_FILES if alone else 1)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -195,7 +196,12 @@ class Tree:
         """Do nothing: there is no file yet."""
 
     def check_unchanged(self) -> None:
-        """Do nothing: a file that is gone is an error when it is read."""
+        """Raise `ArchiveError` if the class tar that is read in order was written to.
+
+        Of other trees, a file that is gone is an error when it is read.
+        """
+        if self._class_tar:
+            self._class_tar.check_unchanged()
 
 
 class ClassTar(Archive):
@@ -230,8 +236,6 @@ class ClassTar(Archive):
 
     def advise(self, advice: str) -> None:
         """Do nothing: it is opened anew."""
-
-    check_unchanged = functools.partialmethod(_file)  # type: ignore[assignment]
 
 
 def parts_of(

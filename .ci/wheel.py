@@ -1,5 +1,6 @@
 """Use the installed package as a stranger would: ``python wheel.py REPOSITORY``."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -50,6 +51,8 @@ for command in (
     [sys.executable, "-m", "imagenet2012", "check", options["data_dir"], "--no-checks"],
 ):
     subprocess.run(command, check=True)
+# What HTTP needs is not among the dependencies, so all of this must work without it.
+assert importlib.util.find_spec("aiohttp") is None
 print(
     f"imagenet2012 {imagenet2012.__version__} works installed, on datasets {datasets.__version__}"
 )

@@ -30,6 +30,7 @@ from imagenet2012.console import folded
 from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import VERSION
+from imagenet2012.tree_listing import trees_in
 
 if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not wait for it
     import datasets
@@ -603,8 +604,8 @@ def check_options(
         return
     if options["order"]:
         raise click.UsageError("--output shuffles the images by --seed: leave --order out.")
-    if archives_in(absolute(output)):
-        raise click.UsageError(f"{output} holds the archives: give --output another folder.")
+    if archives_in(absolute(output)) or trees_in(absolute(output), {}):
+        raise click.UsageError(f"{output} holds the images: give --output another folder.")
     others = ("size", "ray", "shard_size") if options["in_place"] else ("portable", "shards")
     for name in (name for name in others if options[name]):
         option = f"--{name.replace('_', '-')}"

@@ -37,6 +37,7 @@ from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.imagenet2012 import Imagenet2012Config
 from imagenet2012.imagenet2012 import as_data_files
 from imagenet2012.imagenet2012 import remember
+from imagenet2012.options import meant
 from imagenet2012.storage import logger
 
 NAME = "imagenet2012"
@@ -117,6 +118,8 @@ def load(
             "A stream is read where it is iterated: num_proc has no meaning there. For several "
             "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
         )
+    if isinstance(data_dir, list | tuple | dict):
+        raise TypeError("data_dir is one folder. For archives in several, pass data_files.")
     folder = None if data_dir is None else absolute(data_dir)
     if folder and not data_files and is_dir(f"{folder}/data"):
         from imagenet2012 import shards  # only here, as it takes long to import
@@ -261,7 +264,7 @@ class Loader:
         names = [re.match(r"\w*", part)[0] for part in self._parts(split)]  # type: ignore[index]
         for name in names:
             if name not in SOURCES:
-                raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
+                raise ValueError(f"There is no split {name!r}{meant(name, SOURCES)}")
             if name not in self.archives and name not in self.copies:
                 found = ", ".join(map(without_secrets, self.archives.values()))
                 raise ManualDownloadError(
@@ -281,13 +284,15 @@ class Loader:
         """Return the builder of a split, prepared; all splits in one cache will do as well."""
         if split not in self.prepared:
             splits = [split]
+            preparing = self.preparing
             if split not in self.archives:
                 chosen = self._copy_of(split)
+                preparing = {k: v for k, v in preparing.items() if k != "download_mode"}
             elif is_dir(self._all_splits.cache_dir):
                 chosen, splits = self._all_splits, list(self.archives)
             else:
                 chosen = self.builder(splits)
-            chosen.download_and_prepare(**self.preparing)
+            chosen.download_and_prepare(**preparing)
             self.prepared |= dict.fromkeys(splits, chosen)
         return self.prepared[split]
 
@@ -323,6 +328,10 @@ class CopyConfig(Imagenet2012Config):
     """
 
     copy: str = ""
+
+    def archives(self) -> dict[str, str]:
+        """Refuse: nothing else may ever be prepared in the place of the copy."""
+        raise ManualDownloadError(f"The archives of the copy {self.copy} are gone.")
 
     def create_config_id(self, *args: Any, **kwargs: Any) -> str:
         """Name the cache of the copy."""
@@ -372,7 +381,7 @@ def _find(
         split: copy.config_id
         for copy in made
         for split in copy.origin["splits"]
-        if not streaming and (not folder or without_secrets(folder) in copy.origin["folders"])
+        if not streaming and _was_in(copy, folder)
     }
     try:
         return find_archives(folder), copies
@@ -383,6 +392,14 @@ def _find(
         if name == "default":  # in place, the archives are needed
             found += f"\n{_say_of_copies(made, cache, streaming)}"
         raise ManualDownloadError(f"{found}\n\n{instructions}") from None
+
+
+def _was_in(copy: Copy, folder: str | None) -> bool:
+    """Tell whether the archives of a copy were seen in a folder or below; of any without one."""
+    if not folder:
+        return True
+    below = f"{without_secrets(folder)}/"
+    return any(f"{seen}/".startswith(below) for seen in copy.origin["folders"])
 
 
 def _say_of_copies(made: list[Copy], cache: str, streaming: bool) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from fsspec.asyn import sync
-from fsspec.implementations.http import HTTPFileSystem
 
 # What stores call an object's identity, without hyphens and underscores. The first are about its
 # content; times are less sure, as two changes can be of one second.
@@ -39,12 +38,18 @@ def identity(info: dict[str, Any]) -> str:
     return " ".join(found) if found and found[0].startswith("W/") else "".join(found[:1])
 
 
+def is_http(files: Any) -> bool:
+    """Tell whether a file system is that of HTTP, which needs a package to be imported."""
+    protocols = (files.protocol,) if isinstance(files.protocol, str) else files.protocol
+    return "http" in protocols
+
+
 def fetcher(files: Any, name: str, info: dict[str, Any]) -> tuple[Fetch, bool]:
     """Return what fetches the bytes `start` to `stop`, and whether it proves whose they are.
 
     It raises `Replaced`, `Unranged`, and whatever the file system does.
     """
-    if isinstance(files, HTTPFileSystem):
+    if is_http(files):
         held = any(info.get(key) for key in ("ETag", "Last-Modified"))
         return lambda start, stop: sync(files.loop, _http, files, name, start, stop, info), held
     if hasattr(files, "_call_s3") and info.get("ETag"):

@@ -16,7 +16,6 @@ from typing import NoReturn
 from typing import TypeVar
 
 import fsspec
-from fsspec.implementations.http import HTTPFileSystem
 
 from imagenet2012.ilsvrc2012 import OBJECT_STORES
 from imagenet2012.ilsvrc2012 import ArchiveError
@@ -25,6 +24,7 @@ from imagenet2012.ranges import Replaced
 from imagenet2012.ranges import Unranged
 from imagenet2012.ranges import fetcher
 from imagenet2012.ranges import identity
+from imagenet2012.ranges import is_http
 from imagenet2012.storage import BLOCK
 from imagenet2012.storage import Archive
 from imagenet2012.storage import Region
@@ -89,7 +89,7 @@ def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
         return None
     except FileNotFoundError as error:
         cause = error.__cause__
-        if not isinstance(files, HTTPFileSystem) or getattr(cause, "status", 0) in HIDDEN:
+        if not is_http(files) or getattr(cause, "status", 0) in HIDDEN:
             return None
         _raise_unreachable(url, cause or error)  # it says so of whatever went wrong
     except Exception as error:
@@ -101,7 +101,7 @@ def check_rights(url: str, files: Any, name: str) -> None:
     try:
         files.info(name)
     except Exception as error:
-        cause = error.__cause__ if isinstance(files, HTTPFileSystem) else None
+        cause = error.__cause__ if is_http(files) else None
         if isinstance(error, PermissionError) or getattr(cause, "status", 0) in (401, 403):
             problem = f"access to it is forbidden ({words_of(cause or error, url)})."
             raise ArchiveError(url, problem, advice=CHECK) from None

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 
 from imagenet2012.archives import archives_in
+from imagenet2012.archives import is_dir
 from imagenet2012.export import Plan
 from imagenet2012.export import read_plan
 from imagenet2012.ilsvrc2012 import SOURCES
@@ -113,6 +114,8 @@ def _is_whole(path: Path) -> bool:
 
 def _problems_in_place(name: str, plan: Plan) -> list[str]:
     """Say what keeps the images of an index from being read where its URLs say."""
+    if is_dir(name):
+        return []  # of a tree, each image is a file of its own, which says if it is gone
     try:
         archive = open_named(name)
     except ArchiveError as error:

@@ -575,3 +575,18 @@ def test_a_cache_that_may_not_be_written_to(state: str) -> None:
         for line in lines:
             for part in ("PermissionError", str(cache), "cache_dir=", "umask 002", "save_to_disk"):
                 assert part in line
+
+
+def test_a_copy_whose_archives_are_gone_is_never_prepared_again(
+    tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even of other archives that are found instead."""
+    expected = fakes.make_archives(tmp_path / "gone", classes=2, validation=0)["train"]
+    imagenet2012.load(tmp_path / "gone", split="train", **cache)
+    (tmp_path / "gone" / "ILSVRC2012_img_train.tar").unlink()
+    fakes.make_archives(tmp_path / "others", classes=1, validation=3)
+    monkeypatch.setenv("IMAGENET2012_DIR", str(tmp_path / "others"))
+    options = {"split": "train", "download_mode": "force_redownload", **cache}
+    for _ in range(2):
+        loaded = imagenet2012.load(tmp_path / "gone", **options)
+        assert sorted(contents(loaded)) == wanted(expected)

@@ -1,6 +1,7 @@
 """Extracted trees in every layout, and folders of class tars: the same rows as of the archives."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -396,3 +397,52 @@ def test_exports(
     assert run.exit_code == 0, run.output
     loaded = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
     check_rows(loaded, archives)
+
+
+# ------------------------------------------------------------------------- which tree it is
+
+
+def test_a_subset_with_the_times_of_the_whole_has_a_cache_of_its_own(
+    tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    """As `rsync -a` makes it, which keeps the times of folders."""
+    for folder, names in (("whole", ("1", "2", "3")), ("subset", ("1",))):
+        made = tmp_path / folder / "train" / "n01440764"
+        made.mkdir(parents=True)
+        for name in names:
+            (made / f"n01440764_{name}.JPEG").write_bytes(fakes.jpeg(int(name)))
+        for path in (made, made.parent, made.parent.parent):
+            os.utime(path, ns=(10**18, 10**18))
+    assert imagenet2012.load(tmp_path / "whole", split="train", **cache).num_rows == 3
+    assert imagenet2012.load(tmp_path / "subset", split="train", **cache).num_rows == 1
+
+
+def test_an_image_that_is_added_beside_class_folders_is_seen(
+    tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    """Of validation images that are half sorted into class folders."""
+    validation = tmp_path / "val"
+    wnid = imagenet2012.WNIDS[fakes.validation_label(1)]
+    (validation / wnid).mkdir(parents=True)
+    (validation / wnid / "ILSVRC2012_val_00000001.JPEG").write_bytes(fakes.jpeg(1))
+    (validation / "ILSVRC2012_val_00000002.JPEG").write_bytes(fakes.jpeg(2))
+    assert imagenet2012.load(tmp_path, split="validation", **cache).num_rows == 2
+    (validation / "ILSVRC2012_val_00000003.JPEG").write_bytes(fakes.jpeg(3))
+    assert imagenet2012.load(tmp_path, split="validation", **cache).num_rows == 3
+
+
+def test_a_class_tar_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
+    members = [(f"n01440764_{number}.JPEG", fakes.jpeg(number)) for number in range(1, 9)]
+    path = tmp_path / "n01440764.tar"
+    path.write_bytes(fakes.tar(members))
+    rows = iter(
+        imagenet2012.load(
+            tmp_path, split="train", streaming=True, order="archive", verification_mode="no_checks"
+        )
+    )
+    next(rows)
+    data = path.read_bytes()
+    place = data.rindex(b"\xff\xd9") - 9  # in the last image
+    path.write_bytes(data[:place] + b"!" + data[place + 1 :])
+    with pytest.raises(imagenet2012.ArchiveError, match="changed while"):
+        list(rows)
