@@ -38,6 +38,7 @@ from imagenet2012.imagenet2012 import Imagenet2012Config
 from imagenet2012.imagenet2012 import as_data_files
 from imagenet2012.imagenet2012 import remember
 from imagenet2012.options import meant
+from imagenet2012.storage import is_url
 from imagenet2012.storage import logger
 
 NAME = "imagenet2012"
@@ -121,17 +122,16 @@ def load(
     if isinstance(data_dir, list | tuple | dict):
         raise TypeError("data_dir is one folder. For archives in several, pass data_files.")
     folder = None if data_dir is None else absolute(data_dir)
-    if folder and not data_files and is_dir(f"{folder}/data"):
+    named = itertools.chain(*listed(data_files, folder).values())
+    remember(kwargs.get("storage_options"), folder, *named)
+    kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
+    if folder and not (data_files or is_url(folder)) and is_dir(f"{folder}/data"):
         from imagenet2012 import shards  # only here, as it takes long to import
 
         if plans := shards.find_plans(folder):
-            kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
             options = {"keep_in_memory": keep_in_memory, **kwargs}
             return shards.load(folder, plans, name, split, streaming, **options)
-    named = itertools.chain(*listed(data_files, folder).values())
-    remember(kwargs.get("storage_options"), folder, *named)
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
-    kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
     copies: dict[str, str] = {}
     if data_files:
         archives = given_archives(data_files, folder)
