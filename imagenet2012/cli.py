@@ -24,12 +24,12 @@ from imagenet2012.archives import archives_in
 from imagenet2012.archives import find_archives
 from imagenet2012.archives import given_archives
 from imagenet2012.archives import size_of
-from imagenet2012.check_images import decode_images
 from imagenet2012.console import bar
 from imagenet2012.console import folded
 from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import VERSION
+from imagenet2012.storage import logger
 from imagenet2012.tree_listing import trees_in
 
 if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not wait for it
@@ -120,7 +120,10 @@ class Command(click.Command):
         """Say of warnings that they are, show progress on terminals only, and run the command."""
         import datasets
 
-        logging.basicConfig(handlers=[WarningHandler()])
+        handlers = logger.handlers, logger.propagate
+        logger.handlers, logger.propagate = [WarningHandler()], False
+        ctx.call_on_close(lambda: setattr(logger, "handlers", handlers[0]))
+        ctx.call_on_close(lambda: setattr(logger, "propagate", handlers[1]))
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
         return super().invoke(ctx)
@@ -235,6 +238,8 @@ def check(
             with bar(size, "B", f"{split}, SHA-256") as progress:
                 checks.hash_archive(reports[-1], strict=strict, progress=progress.update)
         if decode:
+            from imagenet2012.check_images import decode_images
+
             with bar(reports[-1].images, " images", f"{split}, decoding") as progress:
                 decode_images(reports[-1], processes=CORES, progress=progress.update)
     ok = not missing and not any(report.problems for report in reports)

@@ -14,14 +14,14 @@ import fakes
 import pytest
 from conftest import Archives
 from imagenet2012.in_place import Imagenet2012FileSystem
-from imagenet2012.tar_reader import ANNOUNCED_BYTES
-from imagenet2012.tar_reader import BLOCK
-from imagenet2012.tar_reader import PIECE_BYTES_IN_TURNS
-from imagenet2012.tar_reader import UNDER_WAY
-from imagenet2012.tar_reader import Region
-from imagenet2012.tar_reader import begun_ahead
-from imagenet2012.tar_reader import in_turns
-from imagenet2012.tar_reader import open_archive
+from imagenet2012.in_turns import UNDER_WAY
+from imagenet2012.in_turns import begun_ahead
+from imagenet2012.in_turns import in_turns
+from imagenet2012.storage import ANNOUNCED_BYTES
+from imagenet2012.storage import BLOCK
+from imagenet2012.storage import PIECE_BYTES_IN_TURNS
+from imagenet2012.storage import Region
+from imagenet2012.storage import open_archive
 
 import imagenet2012
 from rows import contents

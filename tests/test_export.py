@@ -393,7 +393,7 @@ def test_help_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", HELP], env=env, capture_output=True, text=True)
     assert "Examples:" in done.stdout, done.stderr
-    assert done.stdout.splitlines()[-1] == "imagenet2012.cli imagenet2012.hub"
+    assert done.stdout.splitlines()[-1] == "imagenet2012.cli imagenet2012.console imagenet2012.hub"
 
 
 # ------------------------------------------------------------------------- interrupted
@@ -452,7 +452,7 @@ def test_the_progress_moves_with_images(run: Run, tmp_path: Path, archives: Arch
     assert told == [1] * 90  # the estimate
     steps: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_advance", steps.append)
+        patch.setattr(export, "advance", steps.append)
         patch.setattr(seal, "CHUNK", 1 << 14)
         for most in (1, 45):
             steps.clear()

@@ -394,7 +394,7 @@ def test_no_look_at_the_disk_is_added(
     by_path = [url.replace("//", f"//{archive}%2F") for url in by_name]
     monkeypatch.setenv("IMAGENET2012_DIR", str(archives.folder))
     looked: list[Any] = []
-    system = imagenet2012.tar_reader.os  # streaming may have put another in its place
+    system = imagenet2012.storage.os  # streaming may have put another in its place
     stat = system.stat
     for urls in (by_path, by_name):
         fs.cat_file(urls[0])

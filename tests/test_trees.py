@@ -14,11 +14,14 @@ import fakes
 import pytest
 from conftest import ROOT
 from conftest import Archives
+from imagenet2012.ilsvrc2012 import CLASS_TAR
+from imagenet2012.ilsvrc2012 import IMAGE_NAME
 from imagenet2012.ilsvrc2012 import read_labels
 from PIL import Image
 
 import imagenet2012
 from imagenet2012 import ArchiveError
+from imagenet2012 import tree_listing
 from imagenet2012 import trees
 from rows import contents
 from rows import undecoded
@@ -307,8 +310,8 @@ def test_half_extracted(archives: Archives, tmp_path: Path, cache: dict[str, Any
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
-    faults = trees.Faults()
-    assert trees.scan(str(tmp_path / "gone"), trees.CLASS_TAR, faults) == ([], [])
+    faults = tree_listing.Faults()
+    assert tree_listing.scan(str(tmp_path / "gone"), CLASS_TAR, faults) == ([], [])
     assert "folders that cannot be read: 1" in faults.sentences()[0]
 
 
@@ -325,7 +328,7 @@ def test_an_empty_file(
         rows[3]["image"]
     opened = trees.open_split(str(folder / "val"))
     (part,) = trees.parts_of(opened, "validation", read_labels())
-    reader = trees.reader_of(opened, part, trees.IMAGE_NAME)
+    reader = trees.reader_of(opened, part, IMAGE_NAME)
     member = list(reader.members())[3]
     for read in (reader.read, lambda member: reader.read_into(member, memoryview(bytearray(9)))):
         with pytest.raises(ArchiveError, match=f"{file.name}.*empty"):

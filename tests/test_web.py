@@ -37,7 +37,7 @@ without_secrets = imagenet2012.ilsvrc2012.without_secrets
 @pytest.fixture
 def web(archives: Archives, monkeypatch: pytest.MonkeyPatch) -> Iterator[web_server.Web]:
     monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(imagenet2012.imagenet2012, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
     with web_server.running() as server:
         server.files[f"/a/{VALIDATION}"] = (archives.folder / VALIDATION).read_bytes()
         yield server
