@@ -39,9 +39,9 @@ def identity(info: dict[str, Any]) -> str:
 
 
 def is_http(files: Any) -> bool:
-    """Tell whether a file system is that of HTTP, which needs a package to be imported."""
-    protocols = (files.protocol,) if isinstance(files.protocol, str) else files.protocol
-    return "http" in protocols
+    """Tell whether a file system is that of HTTP, or made of it."""
+    # By name, as to import it needs a package that is not among the dependencies.
+    return any(base.__name__ == "HTTPFileSystem" for base in type(files).__mro__)
 
 
 def fetcher(files: Any, name: str, info: dict[str, Any]) -> tuple[Fetch, bool]:

@@ -91,7 +91,7 @@ def test_no_secret_is_written_or_said(
     url = f"http://user:PASSWORD@{web.host}/a/{VALIDATION}?sig=SIGNATURE/AND&MORE"
     assert len(load(url, cache)) == 90
     origin = json.loads(next(tmp_path.rglob("origin.json")).read_text())
-    assert origin["folder"] == f"http://{web.host}/a"
+    assert origin["folders"] == [f"http://{web.host}/a"]
     cache["verification_mode"] = "basic_checks"
     caplog.set_level(logging.WARNING, "datasets.imagenet2012")
     logging.getLogger("datasets.imagenet2012").addHandler(caplog.handler)
@@ -234,7 +234,7 @@ def test_an_archive_that_is_replaced_while_it_is_read_gives_no_wrong_row(
     keeps: bool,
     order: str,
 ) -> None:
-    monkeypatch.setattr(imagenet2012.imagenet2012, "MIN_REGION_BYTES", 1 << 14)
+    monkeypatch.setattr(imagenet2012.rows, "MIN_REGION_BYTES", 1 << 14)
     monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 16)
     monkeypatch.setattr(remote_archive, "PIECE_BYTES", 1 << 14)
     web.tells_etag, web.keeps_conditions, web.modified = tells == "etag", keeps, 1_000_000_000
