@@ -458,7 +458,7 @@ def test_export_adds_a_split(run: Run, archives: Archives, tmp_path: Path) -> No
 def test_export_into_the_folder_of_the_archives_is_refused(run: Run, archives: Archives) -> None:
     before = fingerprint(archives.folder)
     result = run("prepare", archives.folder, "--no-checks", "--output", archives.folder)
-    assert result.exit_code == 2 and "holds the archives" in result.output
+    assert result.exit_code == 2 and "holds the images" in result.output
     assert fingerprint(archives.folder) == before
 
 
