@@ -5,47 +5,47 @@ import itertools
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING
 from typing import Any
 from typing import NoReturn
 from typing import TypeVar
 
 import click
+import datasets
+from datasets.exceptions import DatasetsError
+from datasets.exceptions import ManualDownloadError
+from datasets.utils.py_utils import convert_file_size_to_int
 
-import imagenet2012
 from imagenet2012 import hub
+from imagenet2012 import prepare as preparing
+from imagenet2012 import reports
+from imagenet2012 import shards
+from imagenet2012 import sheet
 from imagenet2012.archives import INSTRUCTIONS
 from imagenet2012.archives import absolute
 from imagenet2012.archives import archives_in
 from imagenet2012.archives import find_archives
 from imagenet2012.archives import given_archives
-from imagenet2012.archives import size_of
-from imagenet2012.console import bar
 from imagenet2012.console import folded
-from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.imagenet2012 import VERSION
 from imagenet2012.storage import logger
 from imagenet2012.tree_listing import trees_in
-
-if TYPE_CHECKING:  # the rest is imported where it is used, as --help should not wait for it
-    import datasets
-
-    from imagenet2012 import check as checks
-    from imagenet2012 import export
+from imagenet2012.workers import CORES
 
 F = TypeVar("F", bound=Callable[..., Any])
 SPLITS = tuple(SOURCES)
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # What the loader's errors advise, in the words of the command.
 ADVICE = {
     'pass verification_mode="no_checks"': "pass --no-checks",
-    "(verification_mode='all_checks')": "(imagenet2012 check --deep)",
-    INSTRUCTIONS[INSTRUCTIONS.index(", and pass that folder") :]: ".",
+    r"\(verification_mode='all_checks'\)": "(imagenet2012 check --deep)",
+    re.escape(INSTRUCTIONS[INSTRUCTIONS.index(", and pass that folder") :]): ".",
+    r"several of its subfolders: pass data_files=.*": "several of its subfolders: put links to "
+    "them into one, and pass that.",
 }
 
 folder_argument = click.argument("folder", metavar="DIR", type=click.Path())
@@ -89,8 +89,6 @@ class FileSize(click.ParamType):
 
     def convert(self, value: Any, *args: Any) -> int:
         """Return the number."""
-        from datasets.utils.py_utils import convert_file_size_to_int
-
         try:
             number = convert_file_size_to_int(value)
         except ValueError:
@@ -118,8 +116,6 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Say of warnings that they are, show progress on terminals only, and run the command."""
-        import datasets
-
         handlers = logger.handlers, logger.propagate
         logger.handlers, logger.propagate = [WarningHandler()], False
         ctx.call_on_close(lambda: setattr(logger, "handlers", handlers[0]))
@@ -151,20 +147,14 @@ class Group(click.Group):
         except OSError as error:
             named = error.strerror and error.filename
             fail(f"{error.filename}: {error.strerror}." if named else str(error))
-        except (ModuleNotFoundError, ValueError, hub.HubError) as error:
-            fail(str(error))
-        except Exception as error:
-            from datasets.exceptions import DatasetsError
-
-            if not isinstance(error, DatasetsError):
-                raise
+        except (ModuleNotFoundError, ValueError, DatasetsError, hub.HubError) as error:
             fail(str(error))
 
 
 def fail(message: str) -> NoReturn:
     """End with a message on standard error and status 1."""
     for words, advice in ADVICE.items():
-        message = message.replace(words, advice)
+        message = re.sub(words, advice, message)
     click.echo(folded(f"Error: {message}"), err=True)
     sys.exit(1)
 
@@ -216,148 +206,42 @@ def check(
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
-    from imagenet2012 import check as checks
-    from imagenet2012 import shards
-
     if plans := shards.find_plans(absolute(folder)):
-        return check_shards(folder, plans, splits, not no_checks, as_json)
+        missing = [split for split in splits if split not in plans]
+        chosen = {split: plan for split, plan in plans.items() if split in (splits or plans)}
+        found = reports.of_shards(folder, chosen, strict=not no_checks)
+        ok = not missing and not any(one["problems"] for one in found)
+        if as_json:
+            click.echo(json.dumps({"ok": ok, "missing": missing, "shards": found}, indent=2))
+        else:
+            reports.print_shards(found, missing)
+        sys.exit(not ok)
     archives, error = look_for_archives(folder)
     if error and not as_json:
         raise error
     usual = archives if os.path.isfile(os.path.expanduser(folder)) else ("train", "validation")
     wanted = tuple(dict.fromkeys(splits)) or tuple(s for s in SPLITS if s in usual or s in archives)
     missing = [split for split in wanted if split not in archives]
-    strict, reports = not no_checks, []
-    for split in (s for s in wanted if s in archives):
-        size = size_of(archives[split])
-        with bar(size, "B", f"{split}, headers") as progress:
-            reports.append(
-                checks.check(split, archives[split], strict=strict, progress=progress.update)
-            )
-        if deep:
-            with bar(size, "B", f"{split}, SHA-256") as progress:
-                checks.hash_archive(reports[-1], strict=strict, progress=progress.update)
-        if decode:
-            from imagenet2012.check_images import decode_images
-
-            with bar(reports[-1].images, " images", f"{split}, decoding") as progress:
-                decode_images(reports[-1], processes=CORES, progress=progress.update)
-    ok = not missing and not any(report.problems for report in reports)
+    given = {split: archives[split] for split in wanted if split in archives}
+    made = reports.of_archives(given, strict=not no_checks, deep=deep, decode=decode)
+    ok = not missing and not any(report.problems for report in made)
     if as_json:
-        found = [dataclasses.asdict(report) for report in reports]
         told: dict[str, Any] = {"ok": ok, "well": ok}  # the second is its former name
-        told |= {"missing": missing, "error": error and str(error), "archives": found}
+        told |= {"missing": missing, "error": error and str(error)}
+        told["archives"] = [dataclasses.asdict(report) for report in made]
         click.echo(json.dumps(told, indent=2))
     else:
-        print_reports(reports, missing, strict)
+        reports.print_reports(made, missing, strict=not no_checks)
     sys.exit(not ok)
 
 
-def check_shards(
-    folder: str,
-    plans: "dict[str, export.Plan]",
-    splits: tuple[str, ...],
-    strict: bool,
-    as_json: bool,
-) -> None:
-    """Check the Parquet shards that `prepare --output` wrote, and print what is wrong."""
-    from imagenet2012 import shards
-
-    found, missing = [], [split for split in splits if split not in plans]
-    for split, plan in plans.items():
-        if split in (splits or plans):
-            with bar(plan.shards, " shards", split) as progress:
-                problems = shards.check(
-                    absolute(folder), plan, strict=strict, progress=progress.update
-                )
-            found.append({**dataclasses.asdict(plan), "problems": problems})
-    ok = not missing and not any(one["problems"] for one in found)
-    if as_json:
-        click.echo(json.dumps({"ok": ok, "missing": missing, "shards": found}, indent=2))
-        sys.exit(not ok)
-    for one in found:
-        what = f"an index of {one['in_place']}" if one["in_place"] else "with the images"
-        title = click.style(one["split"], bold=True)
-        click.echo(f"{title}  {one['rows']:,} images in {one['shards']:,} shards, {what}")
-        for problem in one["problems"][:20]:
-            click.echo(folded(f"  {click.style('!', fg='red')} {problem}", indent=4))
-        if len(one["problems"]) > 20:
-            click.echo(f"  ! and {len(one['problems']) - 20:,} more: see --json")
-    for split in missing:
-        click.echo(f"{click.style(split, bold=True)}  missing")
-    verdict = click.style("All OK.", fg="green") if ok else "Not all is OK."
-    click.echo(verdict)
-    sys.exit(not ok)
-
-
-def look_for_archives(folder: str) -> tuple[dict[str, str], Exception | None]:
+def look_for_archives(folder: str) -> tuple[dict[str, str], ManualDownloadError | None]:
     """Return the path of each split's archive, and if there is none, the error that says so."""
-    import datasets
-
     path = absolute(folder)
     try:
-        if os.path.isfile(path):
-            return given_archives(path), None
-        return find_archives(path), None
-    except datasets.exceptions.ManualDownloadError as error:
+        return (given_archives if os.path.isfile(path) else find_archives)(path), None
+    except ManualDownloadError as error:
         return {}, error
-
-
-def print_reports(reports: "list[checks.Report]", missing: list[str], strict: bool) -> None:
-    """Print a table for each archive, what is wrong with it, and the verdict."""
-    for report in reports:
-        click.echo(f"{click.style(report.split, bold=True)}  {report.path}")
-        click.echo(f"{'found':>29}{'official':>18}")
-        for name, found, official, ok in figures(report):
-            verdict = ("OK" if ok else "differs") if strict and official else ""
-            colour = "green" if ok else "red"
-            mark = f"  {click.style(verdict, fg=colour)}" if verdict else ""
-            click.echo(f"  {name:<12}{found:>15}{official:>18}{mark}")
-        if report.sha256:
-            click.echo(f"  SHA-256     {report.sha256}")
-        if report.decoded is not None:
-            click.echo(f"  decoded     {report.decoded:>15,}")
-        mark = click.style("!", fg="red")
-        for problem in report.problems[:20]:
-            click.echo(folded(f"  {mark} {problem}", indent=4))
-        if len(report.problems) > 20:
-            click.echo(f"  ! and {len(report.problems) - 20:,} more: see --json")
-        for name, reason in report.broken.items():
-            click.echo(folded(f"  {mark} {name}: {reason}", indent=4))
-        click.echo()
-    for split in missing:
-        names = " or ".join(SOURCES[split].file_names)
-        click.echo(click.style(split, bold=True) + f"  missing: {names}\n")
-    bad = sum(bool(report.problems) for report in reports)
-    if not bad and not missing:
-        click.echo(click.style("All OK.", fg="green"))
-    else:
-        said = [f"{bad} of {len(reports)} archives with problems"] * bool(bad)
-        said += [f"{len(missing)} missing"] * bool(missing)
-        click.echo(click.style(", ".join(said) + ".", fg="red"))
-
-
-def figures(report: "checks.Report") -> list[tuple[str, str, str, bool]]:
-    """Return the lines of the table: name, found, official, and whether they agree."""
-    size, images = report.official_size, report.official_images
-    lines = [
-        ("bytes", f"{report.size:,}", f"{size:,}" if size else "", size in (None, report.size)),
-        ("images", f"{report.images:,}", f"{images:,}", report.images == images),
-    ]
-    if report.split == "train":
-        tars, number = report.class_tars, NUM_CLASSES
-        name = "class tars" if size else "classes"
-        lines.insert(1, (name, f"{tars:,}", f"{number:,}", tars == number))
-    if expected := SOURCES[report.split].in_class:
-        counts = [report.in_class.get(wnid, 0) for wnid in imagenet2012.WNIDS]
-        ok = expected[0] <= min(counts) and max(counts) <= expected[1]
-        lines.append(("in a class", spread(min(counts), max(counts)), spread(*expected), ok))
-    return lines
-
-
-def spread(fewest: int, most: int) -> str:
-    """Write a range, or the one number that it is."""
-    return f"{fewest:,} to {most:,}" if fewest < most else f"{fewest:,}"
 
 
 # ------------------------------------------------------------------------- show
@@ -393,95 +277,19 @@ def show(
       imagenet2012 show ~/imagenet
       imagenet2012 show ~/imagenet --split train --classes "tench,n01484850"
     """
-    import numpy as np
-
-    from imagenet2012 import sheet
-
-    check_picture(output)
-    plans = find_index(folder)
-    archives: Any = plans or find_archives(absolute(folder))
-    split = split or ("validation" if "validation" in archives else next(iter(archives)))
-    size, official = 0 if plans else size_of(archives[split]), SOURCES[split].size
-    if not plans and not no_checks and official not in (None, size):
-        warning = f"{archives[split]} has {size:,} bytes, the original {official:,}."
-        click.echo(folded(f"Warning: {warning} It is shown as it is."), err=True)
-    dataset = load(folder, split, no_checks=True)
-    names = dataset.features["label"].names
-    labels = np.array(dataset["label"][:])
-    chosen = np.arange(len(labels))
-    if classes:
-        chosen = np.flatnonzero(np.isin(labels, find_classes(classes, names)))
-        if not len(chosen):
-            others = " or ".join(f"--split {other}" for other in archives if other != split)
-            hint = f" Try {others}." if others else ""
-            raise ValueError(f"No image of these classes in the {split} split.{hint}")
-    order = np.random.default_rng(seed).permutation(chosen)
+    sheet.check_picture(output)
+    dataset, splits = sheet.dataset_of(folder, split, no_checks)
+    order = sheet.chosen_rows(dataset, splits, classes, seed)
     passed: list[Exception] = []
-    picture = sheet.draw(
-        itertools.islice(sheet.sound_rows(dataset, order, passed.append), count), names
-    )
+    rows = itertools.islice(sheet.sound_rows(dataset, order, passed.append), count)
+    picture = sheet.draw(rows, dataset.features["label"].names)
     for error in passed:
         click.echo(folded(f"Passed over: {error}"), err=True)
     shown = min(count, len(order) - len(passed))
     if not shown:
         raise ValueError("None of these images can be decoded. Nothing was written.")
     picture.save(output, "PNG")
-    click.echo(f"{output}: {shown} {split} image{'s' * (shown > 1)}")
-
-
-def find_index(folder: str) -> "dict[str, export.Plan]":
-    """Return the plan of each split of a folder of rows in place; empty if it is none.
-
-    Raises
-    ------
-    ValueError
-        If its rows hold the images: these would be copied before one of them is seen.
-    """
-    from imagenet2012 import shards
-
-    plans = shards.find_plans(absolute(folder))
-    if not all(plan.in_place for plan in plans.values()):
-        raise ValueError(
-            f"{folder} holds Parquet shards of the images themselves. Give the folder of the "
-            "archives, or an index of them (prepare --in-place --output)."
-        )
-    return plans
-
-
-def check_picture(path: Path) -> None:
-    """Raise `ValueError` if something is there that is no PNG, such as an archive."""
-    if path.exists():
-        with path.open("rb") as file:
-            if file.read(8) != b"\x89PNG\r\n\x1a\n":
-                raise ValueError(f"{path} is there and is no PNG. Nothing was written.")
-
-
-def find_classes(text: str, names: list[str]) -> list[int]:
-    """Return the labels that names (whole ones, or one of their words), wnids or labels mean."""
-    found = []
-    for one in (part.strip() for part in text.split(",") if part.strip()):
-        matches = [
-            label
-            for label, (wnid, words) in enumerate(zip(imagenet2012.WNIDS, names, strict=True))
-            if one in (wnid, str(label)) or one.lower() in words.lower().split(", ")
-        ]
-        if not matches:
-            raise ValueError(
-                f"No class is called {one!r}. Classes go by name as in the Hub's imagenet-1k, by "
-                "wnid (n01440764) or by label (0 to 999)."
-            )
-        found += matches
-    return found
-
-
-def load(folder: str, split: str, no_checks: bool) -> "datasets.Dataset":
-    """Load a split in place."""
-    return imagenet2012.load(
-        folder,
-        "in_place",
-        split=split,
-        verification_mode="no_checks" if no_checks else "basic_checks",
-    )
+    click.echo(f"{output}: {shown} {dataset.split} image{'s' * (shown > 1)}")
 
 
 # ------------------------------------------------------------------------- prepare
@@ -573,8 +381,6 @@ def prepare(
       imagenet2012 prepare ~/imagenet --in-place --output ~/imagenet-index
     """
     check_options(folder, output, push, public, options)
-    from imagenet2012 import prepare as preparing
-
     options["quality"] = options["quality"] or 90
     options["shard_size"] = options["shard_size"] or 500_000_000
     options["portable"] = options["portable"] or bool(options["in_place"] and push)

@@ -3,18 +3,93 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 from PIL import ImageOps
 
+from imagenet2012 import WNIDS
+from imagenet2012 import load
+from imagenet2012 import shards
+from imagenet2012.archives import absolute
+from imagenet2012.archives import find_archives
+from imagenet2012.archives import size_of
+from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012.storage import logger
 
 TILE, GAP, MARGIN, LINE = 168, 16, 24, 16
 INK, PALE, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
+
+
+# ------------------------------------------------------------------------- which images
+
+
+def dataset_of(
+    folder: str, split: str | None, no_checks: bool
+) -> tuple[datasets.Dataset, list[str]]:
+    """Return a split in place, of archives or of an index of them, and which splits there are.
+
+    Without `split` it is validation, if that is there.
+
+    Raises
+    ------
+    ValueError
+        If the folder's rows hold the images: these would be copied before one of them is seen.
+    """
+    plans = shards.find_plans(absolute(folder))
+    if not all(plan.in_place for plan in plans.values()):
+        raise ValueError(
+            f"{folder} holds Parquet shards of the images themselves. Give the folder of the "
+            "archives, or an index of them (prepare --in-place --output)."
+        )
+    archives = {} if plans else find_archives(absolute(folder))
+    there = list(plans or archives)
+    split = split or ("validation" if "validation" in there else there[0])
+    official = SOURCES[split].size
+    if split in archives and not no_checks and official not in (None, size_of(archives[split])):
+        size = f"{size_of(archives[split]):,} bytes, the original {official:,}"
+        logger.warning(f"{archives[split]} has {size}. It is shown as it is.")
+    return load(folder, "in_place", split=split, verification_mode="no_checks"), there
+
+
+def chosen_rows(
+    dataset: datasets.Dataset, splits: list[str], classes: str | None, seed: int
+) -> np.ndarray:
+    """Return the numbers of the rows of some classes, or of all, shuffled: int64, of shape (n,)."""
+    labels = np.array(dataset["label"][:])
+    chosen = np.arange(len(labels))
+    if classes:
+        wanted = find_classes(classes, dataset.features["label"].names)
+        chosen = np.flatnonzero(np.isin(labels, wanted))
+        if not len(chosen):
+            others = " or ".join(f"--split {s}" for s in splits if s != dataset.split)
+            hint = f" Try {others}." if others else ""
+            raise ValueError(f"No image of these classes in the {dataset.split} split.{hint}")
+    return np.random.default_rng(seed).permutation(chosen)
+
+
+def find_classes(text: str, names: list[str]) -> list[int]:
+    """Return the labels that names (whole ones, or one of their words), wnids or labels mean."""
+    found = []
+    for one in (part.strip() for part in text.split(",") if part.strip()):
+        matches = [
+            label
+            for label, (wnid, words) in enumerate(zip(WNIDS, names, strict=True))
+            if one in (wnid, str(label)) or one.lower() in words.lower().split(", ")
+        ]
+        if not matches:
+            raise ValueError(
+                f"No class is called {one!r}. Classes go by name as in the Hub's imagenet-1k, by "
+                "wnid (n01440764) or by label (0 to 999)."
+            )
+        found += matches
+    return found
 
 
 def sound_rows(
@@ -38,6 +113,17 @@ def sound_rows(
             pass_over(error)
         else:
             yield row
+
+
+# ------------------------------------------------------------------------- the picture
+
+
+def check_picture(path: Path) -> None:
+    """Raise `ValueError` if something is there that is no PNG, such as an archive."""
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(8) != b"\x89PNG\r\n\x1a\n":
+                raise ValueError(f"{path} is there and is no PNG. Nothing was written.")
 
 
 def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> Image.Image:

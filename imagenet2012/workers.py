@@ -16,9 +16,10 @@ from typing import Any
 from typing import TypeVar
 
 R = TypeVar("R")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 _context = multiprocessing.get_context("spawn")
-_shared: dict[str, Any] = {}  # in a worker: how many images are done, and whether to stop
+_to_tell: list[Callable[[int], object]] = []  # who is told of images that are done here
 
 
 def results(
@@ -30,8 +31,15 @@ def results(
     """Yield what a function returns for each tuple of arguments, as they are finished.
 
     If the caller stops early, or an error or Ctrl-C comes, the workers are told to: see `advance`.
-    `progress` is told what the workers tell by that.
+    `progress` is told what the workers tell by that. A single process is this one.
     """
+    if processes == 1:
+        _to_tell.append(progress)
+        try:
+            yield from (function(*task) for task in tasks)
+        finally:
+            _to_tell.clear()
+        return
     done, stop, told = _context.Value("q", 0), _context.Event(), 0
     with ProcessPoolExecutor(processes, _context, _start, (done, stop)) as pool:
         try:
@@ -57,15 +65,18 @@ def advance(images: int) -> None:
     InterruptedError
         If nobody waits for the worker any more.
     """
-    if _shared:
-        with _shared["done"].get_lock():
-            _shared["done"].value += images
-        if _shared["stop"].is_set():
-            raise InterruptedError("stopped")
+    for tell in _to_tell:
+        tell(images)
 
 
 def _start(done: Any, stop: Any) -> None:
-    _shared.update(done=done, stop=stop)
+    def tell(images: int) -> None:
+        with done.get_lock():
+            done.value += images
+        if stop.is_set():
+            raise InterruptedError("stopped")
+
+    _to_tell.append(tell)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process tells when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

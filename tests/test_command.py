@@ -30,8 +30,8 @@ from PIL import ImageChops
 import imagenet2012
 from imagenet2012 import export
 from imagenet2012 import sheet
-from imagenet2012.cli import find_classes
 from imagenet2012.cli import main
+from imagenet2012.sheet import find_classes
 from rows import contents
 from rows import wanted
 

@@ -378,24 +378,6 @@ def test_warnings_say_that_they_are(tmp_path: Path) -> None:
     assert said[0] == "" and said[1].startswith("Warning: No validation archive was found"), said
 
 
-HELP = """
-import sys
-import imagenet2012
-before = set(sys.modules)
-from imagenet2012.cli import main
-main(["prepare", "--help"], standalone_mode=False)
-print(*sorted(name for name in set(sys.modules) - before if name.startswith("imagenet2012.")))
-"""
-
-
-def test_help_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
-    """Besides the loader itself, the module of the command imports next to nothing."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", HELP], env=env, capture_output=True, text=True)
-    assert "Examples:" in done.stdout, done.stderr
-    assert done.stdout.splitlines()[-1] == "imagenet2012.cli imagenet2012.console imagenet2012.hub"
-
-
 # ------------------------------------------------------------------------- interrupted
 
 
