@@ -160,7 +160,9 @@ class Imagenet2012Config(datasets.BuilderConfig):
             return super().create_config_id(config_kwargs, custom_features)
         for split, path in archives.items():
             status = status_of_split(path) or Status(0, 0, False)  # gone since it was found
-            chosen[split] = f"{path.rpartition('/')[2]} {status.size} {status.version}"
+            # A signed URL has another signature each time, and is the same archive.
+            name = without_secrets(path).rpartition("/")[2]
+            chosen[split] = f"{name} {status.size} {status.version}"
             if self.name == "in_place":
                 chosen[split] += f" in {path}"
         return super().create_config_id(chosen, custom_features)

@@ -6,7 +6,11 @@ from typing import Any
 
 from .ilsvrc2012 import SOURCES
 
-VALUES = {"order": ("archive", "mixed"), "label_names": ("words", "wnid")}
+VALUES = {
+    "order": ("archive", "mixed"),
+    "label_names": ("words", "wnid"),
+    "verification_mode": ("basic_checks", "no_checks", "all_checks"),
+}
 # What there is to choose, for who misspells it; the last are those of `datasets.load_dataset`.
 OPTIONS = (
     *("data_dir", "data_files", "label_names", "order", "split", "streaming", "cache_dir"),
@@ -58,8 +62,7 @@ def check_options(
 def check_value(option: str, value: str) -> None:
     """Raise `ValueError` if an option does not have such a value."""
     if value not in VALUES[option]:
-        values = " or ".join(map(repr, VALUES[option]))
-        raise ValueError(f"{option} is {values}, not {value!r}.")
+        raise ValueError(f"{option} is {' or '.join(map(repr, VALUES[option]))}, not {value!r}.")
 
 
 def meant(word: str, words: Iterable[str]) -> str:

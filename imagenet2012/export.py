@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from imagenet2012 import seal
+from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.in_place import PREFIX
 from imagenet2012.in_place import read_place
 from imagenet2012.in_place import upright
@@ -146,7 +147,7 @@ def make_plan(
     plan = Plan(
         split=split,
         rows=len(dataset),
-        archive=os.path.basename(path),
+        archive=os.path.basename(without_secrets(path)),
         archive_bytes=status.size or len(dataset) * MEAN_IMAGE_BYTES,  # a tree's is not known
         archive_version=status.version,
         label_names=label_names,

@@ -19,6 +19,7 @@ from datasets import packaged_modules
 from datasets.data_files import DataFilesDict
 from datasets.exceptions import ManualDownloadError
 
+from imagenet2012.archives import FOLDER_VARIABLE
 from imagenet2012.archives import INSTRUCTIONS
 from imagenet2012.archives import absolute
 from imagenet2012.archives import find_archives
@@ -37,6 +38,7 @@ from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.imagenet2012 import Imagenet2012Config
 from imagenet2012.imagenet2012 import as_data_files
 from imagenet2012.imagenet2012 import remember
+from imagenet2012.options import check_value
 from imagenet2012.options import meant
 from imagenet2012.storage import is_url
 from imagenet2012.storage import logger
@@ -132,6 +134,8 @@ def load(
             options = {"keep_in_memory": keep_in_memory, **kwargs}
             return shards.load(folder, plans, name, split, streaming, **options)
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
+    mode = preparing.get("verification_mode")
+    check_value("verification_mode", getattr(mode, "value", mode) or "basic_checks")
     copies: dict[str, str] = {}
     if data_files:
         archives = given_archives(data_files, folder)
@@ -307,8 +311,10 @@ class Loader:
             config_name=self.name, dataset_name=NAME, copy=self.copies[split], **self.options
         )
         folders = read_origin(copy.cache_dir)["folders"]
+        named = os.environ.get(FOLDER_VARIABLE)
+        where = f" ({FOLDER_VARIABLE} is {without_secrets(named)})" if named else ""
         logger.warning(
-            f"No {split} archive was found: this is the copy that was made of the one in "
+            f"No {split} archive was found{where}: this is the copy that was made of the one in "
             f"{' or '.join(folders)}."
         )
         return copy

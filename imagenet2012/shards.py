@@ -64,8 +64,6 @@ def load(
             f'The rows in {folder} are shuffled: leave order="archive" out, or pass the folder of '
             "the archives."
         )
-    if streaming:
-        options.pop("num_proc", None)
     loaded = datasets.load_dataset(folder, split=split, streaming=streaming, **options)
     return [_named(one) for one in loaded] if isinstance(loaded, list) else _named(loaded)
 
