@@ -1,6 +1,7 @@
 """A small web server of our own, which can be as unhelpful as those out there."""
 
 import hashlib
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ class Web:
         Seconds since 1970, for ``Last-Modified``; 0 for none.
     key : str
         What requests must have as ``X-Key``, if it is not empty.
+    faults : random.Random, optional
+        Spoils one of 20 answers with data: an error, or too few or too many bytes.
     hangs : threading.Event
         While it is set, requests for data are not answered.
     sent : int
@@ -38,6 +41,8 @@ class Web:
         self.refuses, self.modified, self.sent, self.requests = 0, 0, 0, 0
         self.hangs, self.released = threading.Event(), threading.Event()
         self.url = self.host = self.key = ""
+        self.faults: random.Random | None = None
+        self.spoilt = 0
 
 
 def handler(web: Web) -> type[BaseHTTPRequestHandler]:
@@ -76,6 +81,17 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             asked = self.headers.get("Range", "") if web.knows_ranges else ""
             first, _, last = asked.removeprefix("bytes=").partition("-")
             part = data[int(first) : int(last) + 1] if asked else data
+            fault = ""
+            if web.faults and self.command == "GET" and web.faults.random() < 1 / 20:
+                fault = web.faults.choice(["500", "short", "long", "cut", "closed"])
+                web.spoilt += 1
+            if fault == "500":
+                return self.end(500)
+            if fault == "closed":
+                self.close_connection = True
+                return None
+            if fault in ("short", "long"):
+                part = part[: len(part) // 2] if fault == "short" else part + part[:100]
             self.send_response(206 if asked else 200)
             for name, value in (("ETag", etag), ("Last-Modified", time)):
                 if value:
@@ -86,6 +102,8 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             if web.tells_length:
                 self.send_header("Content-Length", str(len(part)))
             self.end_headers()
+            if fault == "cut":
+                self.close_connection, part = True, part[: len(part) // 3]
             if self.command == "GET":
                 for start in range(0, len(part), 1 << 16):
                     try:
