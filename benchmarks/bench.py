@@ -89,6 +89,18 @@ GROUPS = {
         },
         local="sparse",
     ),
+    "tree": Group(
+        "Extracted images in place, of train",
+        "µs an image",
+        {
+            "in_place": Row("**this loader, in place**", OURS, "prepare", "in_place:train"),
+            "imagefolder": Row("datasets' imagefolder", "image_folder", "prepare", once=True),
+            "limit": Row("*limit: find*", "limits", "find"),
+        },
+        local="tree",
+        far="tree",
+        memory="tree",
+    ),
     "mixed": Group(
         "Streaming train in mixed order, undecoded",
         "µs an image",
@@ -216,7 +228,8 @@ def measured(
         roots = {"local": disk} | ({"far": mount} if mount else {})
         if memory := common.memory(8e9):
             roots["memory"] = new(memory)
-            shutil.copytree(disk / "true", roots["memory"] / "true")
+            for name in ("true", "tree"):
+                shutil.copytree(disk / name, roots["memory"] / name)
         bench = Bench(roots, pythons, quick)
         for number in range(repeat):
             for name, key, storage in bench.turns(names, number):
@@ -229,12 +242,14 @@ def measured(
 
 
 def make(folder: Path, python: Path | None, quick: bool) -> None:
-    """Make both archives, unless they are there."""
+    """Make both archives, and extract one, unless they are there."""
     sparse = ("--sparse", "--classes", "100" if quick else "1000")
     true = ("--gb", "0.5" if quick else "2.3", "--classes", "32")
     for name, options in {"sparse": sparse, "true": true}.items():
         if not (folder / name).exists():
             common.make_archives(python, folder / name, *options)
+    if not (folder / "tree").exists():
+        common.extract(folder / "true" / "ILSVRC2012_img_train.tar", folder / "tree" / "train")
 
 
 def told(row: Row, result: Result) -> str:

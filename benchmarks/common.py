@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import venv
 from collections.abc import Mapping
@@ -121,6 +122,14 @@ def make_archives(python: Path | None, folder: Path, *args: str) -> None:
         sys.exit("this loader's environment cannot be made")
     print(f"making archives in {folder}", flush=True)
     subprocess.run([python, HERE / "make_archives.py", folder, *args], check=True)
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Extract the images of a training archive into class folders."""
+    with tarfile.open(archive) as classes:
+        for one in classes:
+            with tarfile.open(fileobj=classes.extractfile(one)) as images:
+                images.extractall(folder / one.name.removesuffix(".tar"), filter="data")
 
 
 def machine() -> str:

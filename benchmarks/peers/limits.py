@@ -41,6 +41,14 @@ def cat(args: argparse.Namespace) -> Result:
     return {"seconds": timer.seconds}
 
 
+def find(args: argparse.Namespace) -> Result:
+    """List extracted images with `find`."""
+    command = ["find", args.archives / "train", "-name", "*.JPEG"]
+    with timed() as timer:
+        found = subprocess.run(command, check=True, capture_output=True).stdout
+    return {"seconds": timer.seconds, "images": found.count(b"\n")}
+
+
 def loop(read: Callable[..., list[bare.Place]], **options: int) -> protocol.Measure:
     """Return the measure of a loop over the training archive."""
 
@@ -58,6 +66,7 @@ if __name__ == "__main__":
         prepare,
         opened,
         cp=copy,
+        find=find,
         cat=cat,
         headers=loop(bare.headers),
         headers_under_way=loop(bare.headers, under_way=32),
