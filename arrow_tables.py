@@ -208,7 +208,8 @@ def repeated_name(files: Iterable[str]) -> str | None:
         if file.endswith(".parquet"):
             columns.append(pq.read_table(file, columns=["file_name"])["file_name"])
         else:
-            columns.append(datasets.Dataset.from_file(file).data.column("file_name"))
+            with pa.memory_map(file) as source:
+                columns.append(pa.ipc.open_stream(source).read_all()["file_name"])
     names = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
     if pc.count_distinct(names).as_py() == len(names):
         return None

@@ -13,6 +13,7 @@ import pytest
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="imagenet2012-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles this project anew
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 ROOT = Path(__file__).parent.parent

@@ -22,14 +22,14 @@ from imagenet2012 import export
 
 if not find_spec("ray"):
     pytest.skip("needs ray", allow_module_level=True)
-IMAGES, SHARD_SIZE = 600, "30KB"
+IMAGES, SHARD_SIZE = 240, "30KB"
 PREPARE = ("--no-checks", "--size", "64", "--shard-size", SHARD_SIZE)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archives")
-    members = fakes.flat_images("val", IMAGES, size=(640, 480))
+    members = fakes.flat_images("val", IMAGES, size=(320, 240))
     (folder / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar(members))
     return folder
 

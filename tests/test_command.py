@@ -41,11 +41,12 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command with a cache of the test's own."""
+    """Run the command with a cache of the test's own, in this process if it may choose."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    defaults = {"prepare": {"num_proc": 1}}
 
     def invoke(*arguments: object) -> Result:
-        result = CliRunner().invoke(main, [str(one) for one in arguments])
+        result = CliRunner().invoke(main, [str(one) for one in arguments], default_map=defaults)
         assert result.exception is None or isinstance(result.exception, SystemExit), (
             result.exception
         )
@@ -331,16 +332,7 @@ def test_prepare_of_a_split(run: Run, archives: Archives, tmp_path: Path) -> Non
 
 
 def exported(run: Run, archives: Archives, output: Path, *options: object) -> Any:
-    arguments = (
-        "--no-checks",
-        "--num-proc",
-        2,
-        "--output",
-        output,
-        "--shard-size",
-        "50kB",
-        *options,
-    )
+    arguments = ("--no-checks", "--output", output, "--shard-size", "50kB", *options)
     result = run("prepare", archives.folder, *arguments)
     assert result.exit_code == 0, result.output
     return datasets.load_dataset(str(output), cache_dir=str(output.with_name("loaded")))
@@ -348,7 +340,7 @@ def exported(run: Run, archives: Archives, output: Path, *options: object) -> An
 
 def test_export(run: Run, archives: Archives, tmp_path: Path) -> None:
     """What is written needs nothing but `datasets`, is shuffled and in even shards."""
-    loaded = exported(run, archives, tmp_path / "out")
+    loaded = exported(run, archives, tmp_path / "out", "--num-proc", 2)
     assert set(loaded) == {"train", "validation", "test"}
     for split, dataset in loaded.items():
         assert sorted(contents(dataset)) == wanted(archives.expected[split])

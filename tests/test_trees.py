@@ -360,11 +360,13 @@ def test_a_changed_tree_is_read_anew(
     assert imagenet2012.load(tmp_path / "moved", split="train", **cache).cache_files == before
 
 
-def test_check(archives: Archives, tmp_path: Path) -> None:
+def test_check(archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
+    from imagenet2012 import reports
     from imagenet2012.cli import main
 
+    monkeypatch.setattr(reports, "CORES", 1)
     folder = classes(archives.folder, tmp_path / "tree")
     run = CliRunner().invoke(main, ["check", str(folder), "--json", "--no-checks", "--decode"])
     train, validation, test = json.loads(run.stdout[run.stdout.index("{") :])["archives"]
@@ -395,7 +397,11 @@ def test_exports(
     folder = layout(archives.folder, tmp_path / "tree")
     output = tmp_path / "output"
     run = CliRunner().invoke(
-        main, ["prepare", str(folder), "--no-checks", "--output", str(output), *options]
+        main,
+        [
+            *("prepare", str(folder), "--no-checks", "--num-proc", "1"),
+            *("--output", str(output), *options),
+        ],
     )
     assert run.exit_code == 0, run.output
     loaded = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
