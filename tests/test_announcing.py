@@ -13,6 +13,7 @@ import datasets
 import fakes
 import pytest
 from conftest import Archives
+from conftest import patch_os
 from imagenet2012.in_place import Imagenet2012FileSystem
 from imagenet2012.in_turns import UNDER_WAY
 from imagenet2012.in_turns import begun_ahead
@@ -52,8 +53,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         noted.append(("read", offset, size))
         return read(fd, size, offset)
 
-    monkeypatch.setattr(os, "posix_fadvise", noting_advise)
-    monkeypatch.setattr(os, "pread", noting_read)
+    patch_os(monkeypatch, "posix_fadvise", noting_advise)
+    patch_os(monkeypatch, "pread", noting_read)
     return noted
 
 

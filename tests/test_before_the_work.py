@@ -14,6 +14,7 @@ import datasets
 import fakes
 import pytest
 from conftest import Archives
+from conftest import patch_os
 from datasets.exceptions import ManualDownloadError
 from datasets.exceptions import NonMatchingChecksumError
 from datasets.exceptions import NonMatchingSplitsSizesError
@@ -164,7 +165,9 @@ def test_a_missing_split_is_named(
     assert f"There is no {TRAIN}, so no train split" in caplog.text
 
 
-def test_an_extracted_tree_is_not_walked(tmp_path: Path, cache: dict[str, Any]) -> None:
+def test_an_extracted_tree_is_not_walked(
+    tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that may not even be listed beside the archives does no harm."""
     fakes.make_archives(tmp_path, classes=1, per_class=1, validation=0)
     for index in range(3000):
@@ -176,11 +179,8 @@ def test_an_extracted_tree_is_not_walked(tmp_path: Path, cache: dict[str, Any]) 
         listed.append(path)
         return original(path)
 
-    imagenet2012.storage.os.scandir = scandir  # type: ignore[assignment]
-    try:
-        assert imagenet2012.load(tmp_path, split="train", **cache).num_rows == 1
-    finally:
-        imagenet2012.storage.os.scandir = original
+    patch_os(monkeypatch, "scandir", scandir)
+    assert imagenet2012.load(tmp_path, split="train", **cache).num_rows == 1
     assert str(tmp_path) not in listed
 
 

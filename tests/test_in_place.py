@@ -22,6 +22,7 @@ import fsspec
 import pytest
 from conftest import ROOT
 from conftest import Archives
+from conftest import patch_os
 
 import imagenet2012
 from imagenet2012 import ArchiveError
@@ -259,7 +260,7 @@ def test_an_unreadable_sector(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(fd, size, offset)
 
-    monkeypatch.setattr(imagenet2012.storage.os, "pread", failing)
+    patch_os(monkeypatch, "pread", failing)
     assert dataset[4]["image"].mode == "RGB"
     with pytest.raises(
         ArchiveError, match=rf"(?s)train\.tar, at byte {bad + 512:,}: .*Input/output"

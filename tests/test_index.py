@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from click.testing import Result
 from conftest import ROOT
 from conftest import Archives
+from conftest import patch_os
 
 import imagenet2012
 from imagenet2012 import ArchiveError
@@ -394,13 +395,12 @@ def test_no_look_at_the_disk_is_added(
     by_path = [url.replace("//", f"//{archive}%2F") for url in by_name]
     monkeypatch.setenv("IMAGENET2012_DIR", str(archives.folder))
     looked: list[Any] = []
-    system = imagenet2012.storage.os  # streaming may have put another in its place
-    stat = system.stat
+    stat = os.stat
     for urls in (by_path, by_name):
         fs.cat_file(urls[0])
         looked.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(system, "stat", lambda *a, **k: looked.append(a) or stat(*a, **k))
+            patch_os(patch, "stat", lambda *a, **k: looked.append(a) or stat(*a, **k))
             for url in urls[1:]:
                 fs.cat_file(url)
         assert len(looked) == len(urls) - 1

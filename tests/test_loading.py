@@ -18,6 +18,7 @@ import pytest
 from conftest import HANG
 from conftest import ROOT
 from conftest import Archives
+from conftest import patch_os
 from packaging.version import Version
 
 import imagenet2012
@@ -336,7 +337,7 @@ def test_reads_that_fail_or_bring_less(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return preadv(fd, [rooms[0][:most]], offset)
 
-    monkeypatch.setattr(imagenet2012.storage.os, "preadv", poor)
+    patch_os(monkeypatch, "preadv", poor)
     check(imagenet2012.load(archives.folder, **cache), archives)
 
 
