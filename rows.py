@@ -119,12 +119,13 @@ class RowReader:
     def _rows_in_turns(self, shards: Sequence[Shard]) -> Iterable[Iterable[Row]]:
         """Return the rows of each shard of one part, many of which are followed in turn."""
         # Rows are made only when their turn comes, as members take less memory until then.
-        readers = [reader_of(self.archive, self.parts[s.first], self.pattern) for s in shards]
+        parts = [self.parts[shard.first] for shard in shards]
+        readers = [reader_of(self.archive, part, self.pattern) for part in parts]
         members = in_turns(
-            reader.members(reader.tar.region(shard.region, shard.regions))
-            for reader, shard in zip(readers, shards, strict=True)
+            reader.members(part.region(shard.region, shard.regions))
+            for reader, part, shard in zip(readers, parts, shards, strict=True)
         )
-        return map(self._rows_of_members, readers, members)
+        return map(self._rows_of_members, parts, readers, members)
 
     def _rows_of_shard(self, shard: Shard) -> Iterator[Row]:
         """Return the rows of a shard; of several parts, one from each in turn."""
@@ -154,11 +155,11 @@ class RowReader:
         if not self.in_place:
             archive = archive.in_order(part, region, alone=shard.last - shard.first == 1)
         reader = reader_of(archive, part, self.pattern)
-        return self._rows_of_members(reader, reader.members(region))
+        return self._rows_of_members(part, reader, reader.members(region))
 
-    def _rows_of_members(self, reader: Any, members: Iterator[Any]) -> Iterator[Row]:
+    def _rows_of_members(self, part: Part, reader: Any, members: Iterator[Any]) -> Iterator[Row]:
         for member in members:
-            label = self._label(reader, member)
+            label = self._label(part, reader, member)
             # The image is not kept in a variable here, where it would stay until the next round.
             yield Row(member, *self._stored(reader, member), label)
 
@@ -171,9 +172,8 @@ class RowReader:
         path = f"{SOURCES[self.split].file_names[0]}/{member.name}"
         return path, self.buffer.read(reader, member) if self.buffer else reader.read(member)
 
-    def _label(self, reader: Any, member: Any) -> int:
+    def _label(self, part: Part, reader: Any, member: Any) -> int:
         """Return the label: its class's in training, else by the number in the file name."""
-        part = reader.tar
         found = self.pattern.fullmatch(member.name)
         assert found, member.name
         if self.split == "train" and found[1] == part.wnid:

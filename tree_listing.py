@@ -157,10 +157,15 @@ class Files(NamedTuple):
         start, stop = (self.images * k // count for k in (number, number + 1))
         return Region(start, stop)
 
+    def listed(self, region: Region | None = None) -> list[File]:
+        """Return the files of a region, or all."""
+        names = self.names.split("\n") if self.names else []
+        chosen = names[slice(*region)] if region else names
+        return [File(name.rpartition("/")[2], f"{self.folder}/{name}") for name in chosen]
+
     def cut(self, region: Region) -> "Files":
         """Return the images of a region alone."""
-        names = self.names.split("\n")[slice(*region)]
-        return Files(self.folder, "\n".join(names), self.wnid, self.label)
+        return self._replace(names="\n".join(self.names.split("\n")[slice(*region)]))
 
 
 Part = Tar | Files  # what is read by itself of a split

@@ -50,7 +50,7 @@ def read_file(path: str) -> bytes:
 
 def sizes_of(part: Files) -> dict[str, int]:
     """Return the bytes of each file, by path; -1 of one that is gone."""
-    paths = [f"{part.folder}/{name}" for name in part.names.split("\n") if name]
+    paths = [file.path for file in part.listed()]
     sizes = (status.size if status else -1 for status in in_threads(status_of, paths))
     return dict(zip(paths, sizes, strict=True))
 
@@ -68,22 +68,17 @@ class FileReader:
     Parameters
     ----------
     archive : Tree
-    tar : Files
+    files : Files
     """
 
-    def __init__(self, archive: "Tree", tar: Files) -> None:
-        self.archive, self.tar = archive, tar
+    def __init__(self, archive: "Tree", files: Files) -> None:
+        self.archive, self.files = archive, files
 
     def members(self, region: Region | None = None) -> Iterator[File]:
         """Return the images of a region, or all, without a look at them."""
-        names = self.tar.names.split("\n") if self.tar.names else []
-        chosen = names[slice(*region)] if region else names
-        files = (File(n.rpartition("/")[2], f"{self.tar.folder}/{n}") for n in chosen)
-        return (
-            begun_ahead(map(self._announced, files), self.archive.ahead)
-            if self.archive.ahead
-            else files
-        )
+        files = self.files.listed(region)
+        ahead = self.archive.ahead
+        return begun_ahead(map(self._announced, files), ahead) if ahead else iter(files)
 
     def _announced(self, file: File) -> File:
         announce_file(file.path)

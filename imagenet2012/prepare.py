@@ -100,6 +100,17 @@ def called(split: str, path: str, options: dict[str, Any]) -> str | None:
     return path if options["in_place"] else None
 
 
+def plan_of(
+    split: str, path: str, dataset: datasets.Dataset, data: Path, options: dict[str, Any]
+) -> exports.Plan:
+    """Plan the shards of a split; see `export.make_plan`."""
+    kept = ("label_names", "seed", "size", "quality", "shard_size", "shards")
+    keep = {key: options[key] for key in kept} | {"in_place": called(split, path, options)}
+    sample = min(exports.SAMPLE, len(dataset)) if options["size"] else 0
+    with bar(sample, " images", f"{split}, estimate of the size") as progress:
+        return exports.make_plan(dataset, split, path, data, **keep, progress=progress.update)
+
+
 def write_shards(
     archives: dict[str, str],
     loaded: dict[str, datasets.Dataset],
@@ -107,24 +118,11 @@ def write_shards(
     options: dict[str, Any],
 ) -> None:
     """Write the shards of all splits and say how many there are."""
-    kept = ("label_names", "seed", "size", "quality", "shard_size", "shards")
-    keep = {key: options[key] for key in kept}
-    planned = []
-    for split, dataset in loaded.items():
-        sample = min(exports.SAMPLE, len(dataset)) if options["size"] else 0
-        with bar(sample, " images", f"{split}, estimate of the size") as progress:
-            plan = exports.make_plan(
-                dataset,
-                split,
-                archives[split],
-                data,
-                **keep,
-                in_place=called(split, archives[split], options),
-                progress=progress.update,
-            )
-        planned.append((dataset, plan))
-    total = sum(plan.rows for _, plan in planned)
-    with bar(total, " images", "writing") as progress:
+    planned = [
+        (dataset, plan_of(split, archives[split], dataset, data, options))
+        for split, dataset in loaded.items()
+    ]
+    with bar(sum(plan.rows for _, plan in planned), " images", "writing") as progress:
         if options["in_place"]:
             written = exports.write_index(planned, data, progress.update)
         elif options["ray"]:
