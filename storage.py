@@ -1,5 +1,6 @@
 """Where archives lie, and archives as files that are read by offset."""
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -326,6 +327,10 @@ class Archive:
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Apply a function that reads to each item, in order."""
         return map(function, items)
+
+    def headers_kept(self) -> contextlib.AbstractContextManager[None]:
+        """Keep what headers are read in a ``with`` block, where each of them is a request."""
+        return contextlib.nullcontext()
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the file was written to since it was opened."""

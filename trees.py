@@ -244,7 +244,8 @@ def parts_of(
         return opened.parts(split, labels, checked)
     if split != "train":
         return (Tar(0, opened.size),)
-    tars = class_tars(opened, labels.wnids)
+    with opened.headers_kept():
+        tars = class_tars(opened, labels.wnids)
     if is_official(opened, split, tars) and len(tars) != NUM_CLASSES:
         raise ArchiveError(opened.path, f"holds {len(tars):,} class tars instead of 1000.")
     return tars

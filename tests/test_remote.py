@@ -37,8 +37,9 @@ def server() -> Iterator[object_store.Store]:
 
 @pytest.fixture
 def store(
-    server: object_store.Store, monkeypatch: pytest.MonkeyPatch
+    server: object_store.Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[object_store.Store]:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01, 0.01))
     monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
     remote_archive._archives.clear()
@@ -393,6 +394,25 @@ def test_headers_are_fetched_once_for_an_archive(large: Large, options: dict[str
     imagenet2012.load(large.url, split="train", streaming=True, **options)
     again = {asked for asked in large.store.gets if asked}
     assert len(again) <= len(gets) - len(large.images)
+
+
+def test_another_process_fetches_the_headers_together(
+    large: Large, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where they are is kept; a damaged list of places is not used."""
+    together, rows = [], []
+    for number in range(3):
+        remote_archive._archives.clear()
+        remote_archive._by_identity.clear()
+        large.store.reset()
+        stream = imagenet2012.load(large.url, split="train", streaming=True, **options)
+        together.append(large.store.most)
+        rows.append(contents(stream))
+        (kept,) = tmp_path.rglob("headers/*.json")
+        if number == 1:
+            kept.write_text('[-512, 99999999999, null, "x"]')
+    assert together == [1, together[1], 1] and together[1] > len(large.images)
+    assert rows[0] == rows[1] == rows[2] and len(rows[0]) == 40
 
 
 def test_a_mixed_stream_of_a_small_subset_sends_little(
