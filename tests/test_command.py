@@ -533,15 +533,18 @@ def test_the_card_is_one_of_the_hub(run: Run, archives: Archives, tmp_path: Path
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-@pytest.mark.parametrize("kill", [os.kill, getattr(os, "killpg", None)])
+@pytest.mark.parametrize(
+    ("kill", "processes"), [(os.kill, "2"), (getattr(os, "killpg", None), "1")]
+)
 def test_export_is_interrupted(
-    kill: Callable[[int, int], None], archives: Archives, tmp_path: Path
+    kill: Callable[[int, int], None], processes: str, archives: Archives, tmp_path: Path
 ) -> None:
     """Killed for real; what is there afterwards is whole, and a second run completes it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
     output = tmp_path / "out"
     command = [sys.executable, "-m", "imagenet2012", "prepare", str(archives.folder)]
-    command += ["--no-checks", "--num-proc", "1", "--output", str(output), "--shard-size", "5kB"]
+    command += ["--no-checks", "--num-proc", processes]
+    command += ["--output", str(output), "--shard-size", "5kB"]
     process = subprocess.Popen(command, env=env, start_new_session=True)
     while process.poll() is None and len(list(output.glob("data/*.parquet"))) < 3:
         time.sleep(0.01)
