@@ -34,8 +34,9 @@ lint: $(VENV)/.installed  ## check format, lint and types
 	@rm -rf build/types && mkdir -p build/types && cp -r imagenet2012 build/types/ && cp *.py build/types/imagenet2012/
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml  # as it is installed
 
-fuzz: $(VENV)/.installed  ## try 100,000 damaged archives (about 5 minutes)
+fuzz: $(VENV)/.installed  ## try 100,000 damaged archives, and other faults (about 10 minutes)
 	$(BIN)/python scripts/fuzz_archives.py 100000
+	$(BIN)/python scripts/try_faults.py
 
 bench:  ## measure side by side with other loaders; makes its own archives and environments (25 minutes)
 	$(PYTHON) benchmarks/bench.py
