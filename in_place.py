@@ -378,6 +378,25 @@ def _announce(value: Any) -> Any:
     return value
 
 
+def read_images(images: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield the bytes of images that are not decoded, from their rows or from where these say.
+
+    Those that stay in the archives are under way while others are used.
+
+    Parameters
+    ----------
+    images : iterable of dict
+        With ``bytes`` and ``path``, as a column that is cast to ``Image(decode=False)`` has them.
+
+    Raises
+    ------
+    ArchiveError
+        If an archive cannot be read, or is not the one that the dataset was made from.
+    """
+    for image in announced(images):
+        yield read_place(image["path"]) if image["bytes"] is None else image["bytes"]
+
+
 class InPlaceFeatures(datasets.Features):
     """`datasets.Features` that announce the images of a batch before they are decoded.
 

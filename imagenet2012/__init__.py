@@ -28,6 +28,7 @@ from imagenet2012.imagenet2012 import Imagenet2012  # noqa: E402
 from imagenet2012.imagenet2012 import Imagenet2012Config  # noqa: E402
 from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
 from imagenet2012.in_place import decode_image  # noqa: E402
+from imagenet2012.in_place import read_images  # noqa: E402
 from imagenet2012.load import load  # noqa: E402
 from imagenet2012.load import register  # noqa: E402
 from imagenet2012.remote import storage as _urls  # noqa: E402
@@ -41,6 +42,7 @@ __all__ = [
     "Imagenet2012FileSystem",
     "decode_image",
     "load",
+    "read_images",
 ]
 __version__ = VERSION
 WNIDS = read_labels().wnids

@@ -173,6 +173,7 @@ ASKED: dict[str, Callable[[datasets.Dataset], Any]] = {
     "cast": lambda d: d.cast_column("image", datasets.Image(mode="L"))[:3],
     "copied": lambda d: copy.deepcopy(d)[:3],
     "pickled": lambda d: pickle.loads(pickle.dumps(d))[:3],
+    "read": lambda d: list(imagenet2012.read_images(undecoded(d)[:3]["image"])),
     "mapped": lambda d: d.select(range(3)).map(
         lambda batch: {"width": [i.width for i in batch["image"]]}, batched=True
     ),
@@ -192,6 +193,17 @@ def test_a_batch_is_announced_before_it_is_decoded(
     kinds = [kind for kind, *_ in calls]
     assert kinds[:3] == ["announce"] * 3
     assert kinds[3:] == ["read"] * 6  # of each the image, and its header
+
+
+def test_images_are_read_as_they_are_stored(
+    archives: Archives, train: datasets.Dataset, cache: dict[str, Any]
+) -> None:
+    copied = imagenet2012.load(archives.folder, split="train", **cache)
+    for dataset in (train, copied):
+        rows = undecoded(dataset)[:]
+        read = zip(rows["file_name"], imagenet2012.read_images(rows["image"]), strict=True)
+        expected = archives.expected["train"]
+        assert dict(read) == {name: image.data for name, image in expected.items()}
 
 
 def test_what_is_not_decoded_is_not_announced(train: datasets.Dataset, calls: Calls) -> None:
