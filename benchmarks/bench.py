@@ -280,17 +280,16 @@ def main() -> None:
     pythons: dict[str, Path | None] = {"torch": Path(sys.executable)}
     if not args.here:
         pythons = {name: common.environment(name, args.envs) for name in common.PINS}
-    found = {
-        "machine": common.machine(),
-        "command": asked(args),
-        "commit": common.commit(),
-        "pins": common.PINS,
-        "groups": measured(pythons, args.only, args.repeat, args.quick, args.keep),
-    }
+    made = f"`{asked(args)}` at {common.commit()} on {common.machine()}"
+    groups = measured(pythons, args.only, args.repeat, args.quick, args.keep)
+    groups = {name: {"made": made, **group} for name, group in groups.items()}
     if args.here:
-        print(report.groups(found))
+        print(report.groups(groups))
         return
-    (common.HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    kept = common.HERE / "results.json"
+    before = json.loads(kept.read_text())["groups"] if kept.exists() else {}
+    groups = {name: {**before, **groups}[name] for name in GROUPS if name in {**before, **groups}}
+    kept.write_text(json.dumps({"pins": common.PINS, "groups": groups}, indent=1) + "\n")
     report.write()
 
 

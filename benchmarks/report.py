@@ -74,17 +74,18 @@ def table(titles: dict[str, str], cells: dict[str, Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def groups(found: Found) -> str:
+def groups(every: Found) -> str:
     """Return a section for each kind of work."""
     parts = []
-    for group in found["groups"].values():
+    for group in every.values():
         cells = {title: beside_limit(group, name) for name, title in STORAGES.items()}
         if any(
             "disk" in one for rows in group["rounds"].values() for s in rows.values() for one in s
         ):
             cells["more disk, MB"] = largest(group, "disk")
             cells["peak memory, MB"] = largest(group, "peak")
-        parts.append(f"## {group['title']}\n\n{group['unit']}:\n\n{table(group['titles'], cells)}")
+        text = table(group["titles"], cells)
+        parts.append(f"## {group['title']}\n\n{group['unit']}:\n\n{text}\nBy {group['made']}.\n")
     return "\n".join(parts)
 
 
@@ -134,12 +135,12 @@ def tables(found: Found) -> str:
     return f"""\
 # This loader, its peers and the limits
 
-Made by `{found["command"]}` at {found["commit"]} on {found["machine"]}.
-[README.md](README.md) says how. Figures are medians of the rounds, with the least and the greatest
-where there was more than one. After `x`: the time as a multiple of that of the first limit, a loop
-of nothing but system calls (and Pillow), in the same storage.
+[README.md](README.md) says how this is measured. Figures are medians of the rounds, with the least
+and the greatest where there was more than one. After `x`: the time as a multiple of that of the
+first limit, a loop of nothing but system calls (and Pillow), in the same storage. Under each table
+stands the run that it is of; `--only` measures some of them anew.
 
-{groups(found)}{failures(found)}
+{groups(found["groups"])}{failures(found)}
 ## Versions
 
 {pins}
