@@ -165,7 +165,8 @@ class Files(NamedTuple):
 
     def cut(self, region: Region) -> "Files":
         """Return the images of a region alone."""
-        return self._replace(names="\n".join(self.names.split("\n")[slice(*region)]))
+        names = self.names.split("\n")[slice(*region)]
+        return Files(self.folder, "\n".join(names), self.wnid, self.label)
 
 
 Part = Tar | Files  # what is read by itself of a split
