@@ -43,36 +43,26 @@ class _Stream(Generic[T]):
 def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator[Iterator[T]]:
     """Yield what streams yield, stream by stream, of which `width` are advanced in turn.
 
-    So what each of them has announced arrives while the others are read. For each item that is used
-    one stream is advanced, so that the disk is at work all the time. What is yielded must be used
-    up before the next is asked for; an error is raised where its stream is.
+    So what each of them has announced arrives while the others are read. What is yielded must be
+    used up before the next is asked for; an error is raised where its stream is.
     """
-    waiting = map(_Stream, streams)
-    begun: collections.deque[_Stream[T]] = collections.deque()  # and not used up
-    advancing: collections.deque[_Stream[T]] = collections.deque()  # of these
-
-    def begin() -> None:
-        for stream in itertools.islice(waiting, width - len(advancing)):
-            begun.append(stream)
-            advancing.append(stream)
-
-    def advance() -> None:
-        if advancing:
-            stream = advancing.popleft()
-            stream.advance()
-            if not stream.is_done:
-                advancing.append(stream)
-        begin()
+    waiting = iter(streams)
+    running: collections.deque[_Stream[T]] = collections.deque()
 
     def items_of(stream: _Stream[T]) -> Iterator[T]:
         while stream.found or not stream.is_done:
-            advance()
             if stream.found:
                 yield stream.found.popleft()
+                continue
+            running.extend(map(_Stream, itertools.islice(waiting, width - len(running))))
+            for one in running:
+                if not one.is_done:
+                    one.advance()
         if stream.error:
             raise stream.error
 
-    begin()
-    while begun:
-        yield items_of(begun[0])
-        begun.popleft()
+    for first in map(_Stream, waiting):
+        running.append(first)
+        while running:
+            yield items_of(running[0])
+            running.popleft()
