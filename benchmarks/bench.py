@@ -288,7 +288,8 @@ def main() -> None:
         return
     kept = common.HERE / "results.json"
     before = json.loads(kept.read_text())["groups"] if kept.exists() else {}
-    groups = {name: {**before, **groups}[name] for name in GROUPS if name in {**before, **groups}}
+    every = {**before, **groups}
+    groups = {name: every[name] for name in GROUPS if name in every}
     kept.write_text(json.dumps({"pins": common.PINS, "groups": groups}, indent=1) + "\n")
     report.write()
 

@@ -206,10 +206,10 @@ def check(
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq .archives[].problems
     """
-    if plans := shards.find_plans(absolute(folder)):
+    if plans := shards.find_plans(path := absolute(folder)):
         missing = [split for split in splits if split not in plans]
         chosen = {split: plan for split, plan in plans.items() if split in (splits or plans)}
-        found = reports.of_shards(folder, chosen, strict=not no_checks)
+        found = reports.of_shards(path, chosen, strict=not no_checks)
         ok = not missing and not any(one["problems"] for one in found)
         if as_json:
             click.echo(json.dumps({"ok": ok, "missing": missing, "shards": found}, indent=2))

@@ -238,7 +238,7 @@ class RemoteArchive(Archive):
             return self._head[offset : offset + size]
         if size != BLOCK:
             return self._fetch(offset, size) if size else b""
-        block = self._header(offset)
+        block = self._blocks.get(offset) or self._fetch(offset, size)
         if len(self._blocks) < KEPT_BLOCKS:
             self._blocks[offset] = block
         return block
@@ -304,17 +304,17 @@ class RemoteArchive(Archive):
             told_before = map(int, json.loads(kept.read_text()))
             before = [offset for offset in told_before if 0 <= offset <= self.size - BLOCK]
         before = before[:KEPT_BLOCKS] if self.version else []
-        self._blocks.update(zip(before, self.map(self._header, before), strict=True))
+        missing = [offset for offset in before if offset not in self._blocks]
+        blocks = self.map(lambda offset: self._fetch(offset, BLOCK), missing)
+        self._blocks.update(zip(missing, blocks, strict=True))
+        known = set(self._blocks)
         yield
-        if self.version and not self._blocks.keys() <= set(before):
+        if self.version and (new := self._blocks.keys() - known):
             with contextlib.suppress(OSError):  # it may not be ours to write
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = kept.with_suffix(f".{os.getpid()}")
-                unfinished.write_text(json.dumps(sorted(self._blocks)))
+                unfinished.write_text(json.dumps(sorted({*before, *new})))
                 unfinished.replace(kept)
-
-    def _header(self, offset: int) -> bytes:
-        return self._blocks.get(offset) or self._fetch(offset, BLOCK)
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""

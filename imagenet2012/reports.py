@@ -8,7 +8,6 @@ import click
 from imagenet2012 import WNIDS
 from imagenet2012 import check
 from imagenet2012 import shards
-from imagenet2012.archives import absolute
 from imagenet2012.archives import size_of
 from imagenet2012.check_images import decode_images
 from imagenet2012.console import bar
@@ -113,8 +112,7 @@ def of_shards(folder: str, plans: dict[str, Plan], *, strict: bool) -> list[dict
     found = []
     for split, plan in plans.items():
         with bar(plan.shards, " shards", split) as progress:
-            path = absolute(folder)
-            problems = shards.check(path, plan, strict=strict, progress=progress.update)
+            problems = shards.check(folder, plan, strict=strict, progress=progress.update)
         found.append({**dataclasses.asdict(plan), "problems": problems})
     return found
 

@@ -1,6 +1,7 @@
 """Worker processes that Ctrl-C does not reach, and that end with the process that started them."""
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -36,7 +37,7 @@ def results(
     if processes == 1:
         _to_tell.append(progress)
         try:
-            yield from (function(*task) for task in tasks)
+            yield from itertools.starmap(function, tasks)
         finally:
             _to_tell.clear()
         return

@@ -413,6 +413,11 @@ def test_another_process_fetches_the_headers_together(
             kept.write_text('[-512, 99999999999, null, "x"]')
     assert together == [1, together[1], 1] and together[1] >= len(large.images)
     assert rows[0] == rows[1] == rows[2] and len(rows[0]) == 40
+    places = kept.read_text()
+    for _ in range(2):  # the headers of images, which the index reads one by one, are not kept
+        imagenet2012.load(large.url, "in_place", split="train", order="mixed", **options)
+        imagenet2012.load(large.url, split="train", streaming=True, **options)
+    assert kept.read_text() == places
 
 
 def test_a_mixed_stream_of_a_small_subset_sends_little(
