@@ -22,6 +22,7 @@ SCRIPT = (
     "arrow_tables",
 )
 PACKAGE = {f"{module}.py": f"imagenet2012/{module}.py" for module in SCRIPT}
+PACKAGE["imagenet2012_command.py"] = "imagenet2012_command.py"
 PACKAGE |= {
     f"labels/{name}": f"imagenet2012/labels/{name}" for name in ("classes.tsv", "validation.txt")
 }

@@ -78,7 +78,7 @@ def start(folder: Path, temporary: str) -> Iterator[Start]:
     started = []
 
     def run(output: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "imagenet2012.cli", "prepare", str(folder)]
+        command = [sys.executable, "-m", "imagenet2012", "prepare", str(folder)]
         process = subprocess.Popen(
             [*command, "--output", str(output), *PREPARE, *args],
             env={**os.environ, "PYTHONPATH": str(ROOT), **env},

@@ -24,14 +24,16 @@ from conftest import HANG
 from conftest import ROOT
 from conftest import Archives
 from huggingface_hub import DatasetCard
+from imagenet2012.ilsvrc2012 import SOURCES
 from PIL import Image
 from PIL import ImageChops
 
 import imagenet2012
 from imagenet2012 import export
 from imagenet2012 import sheet
-from imagenet2012.cli import main
 from imagenet2012.sheet import find_classes
+from imagenet2012_command import SPLITS
+from imagenet2012_command import main
 from rows import contents
 from rows import wanted
 
@@ -592,6 +594,19 @@ def test_help_fits_a_terminal(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, [*arguments, "--help"], terminal_width=80)
     assert "Examples:\n" in result.output
     assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_help_is_there_at_once() -> None:
+    """To import `datasets` takes a second or more."""
+    assert tuple(SOURCES) == SPLITS  # which it names
+    code = (
+        "import sys, imagenet2012_command\n"
+        "imagenet2012_command.main(['prepare', '--help'], standalone_mode=False)\n"
+        "print('datasets' in sys.modules, 'imagenet2012' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "--in-place" in done.stdout
+    assert done.stdout.endswith("False False\n"), done
 
 
 def test_as_a_module(archives: Archives, tmp_path: Path) -> None:

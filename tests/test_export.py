@@ -25,8 +25,8 @@ from conftest import Archives
 import imagenet2012
 from imagenet2012 import export
 from imagenet2012 import seal
-from imagenet2012.cli import main
 from imagenet2012.lock import locked
+from imagenet2012_command import main
 
 Run = Callable[..., Result]
 
@@ -387,7 +387,7 @@ def test_warnings_say_that_they_are(tmp_path: Path) -> None:
 LISTENING = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-from imagenet2012.cli import main
+from imagenet2012_command import main
 main()
 """
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from conftest import ROOT
 
-SCRIPT = [path for path in ROOT.glob("*.py") if path.name != "hatch_build.py"]
-PACKAGE = list((ROOT / "imagenet2012").glob("*.py"))
+COMMAND = ROOT / "imagenet2012_command.py"
+SCRIPT = sorted({*ROOT.glob("*.py")} - {COMMAND, ROOT / "hatch_build.py"})
+PACKAGE = [*(ROOT / "imagenet2012").glob("*.py"), COMMAND]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 

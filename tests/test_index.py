@@ -26,7 +26,7 @@ from conftest import patch_os
 import imagenet2012
 from imagenet2012 import ArchiveError
 from imagenet2012 import card
-from imagenet2012.cli import main
+from imagenet2012_command import main
 from rows import contents
 from rows import undecoded
 from rows import wanted

@@ -23,7 +23,7 @@ from test_card import pass_as_originals
 
 import imagenet2012
 from imagenet2012 import hub
-from imagenet2012.cli import main
+from imagenet2012_command import main
 
 TEXT = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)

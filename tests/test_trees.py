@@ -364,7 +364,7 @@ def test_check(archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from click.testing import CliRunner
 
     from imagenet2012 import reports
-    from imagenet2012.cli import main
+    from imagenet2012_command import main
 
     monkeypatch.setattr(reports, "CORES", 1)
     folder = classes(archives.folder, tmp_path / "tree")
@@ -392,7 +392,7 @@ def test_exports(
 ) -> None:
     from click.testing import CliRunner
 
-    from imagenet2012.cli import main
+    from imagenet2012_command import main
 
     folder = layout(archives.folder, tmp_path / "tree")
     output = tmp_path / "output"

@@ -1,0 +1,234 @@
+"""What the command ``imagenet2012`` does; what may be typed is in ``imagenet2012_command.py``."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+from typing import NoReturn
+
+import click
+import datasets
+from datasets.exceptions import DatasetsError
+from datasets.exceptions import ManualDownloadError
+
+from imagenet2012 import export
+from imagenet2012 import hub
+from imagenet2012 import prepare as preparing
+from imagenet2012 import reports
+from imagenet2012 import shards
+from imagenet2012 import sheet
+from imagenet2012.archives import INSTRUCTIONS
+from imagenet2012.archives import absolute
+from imagenet2012.archives import archives_in
+from imagenet2012.archives import find_archives
+from imagenet2012.archives import given_archives
+from imagenet2012.console import folded
+from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.storage import logger
+from imagenet2012.tree_listing import trees_in
+from imagenet2012.workers import CORES
+
+# What the loader's errors advise, in the words of the command.
+ADVICE = {
+    'pass verification_mode="no_checks"': "pass --no-checks",
+    r"\(verification_mode='all_checks'\)": "(imagenet2012 check --deep)",
+    re.escape(INSTRUCTIONS[INSTRUCTIONS.index(", and pass that folder") :]): ".",
+    r"several of its subfolders: pass data_files=.*": "several of its subfolders: put links to "
+    "them into one, and pass that.",
+}
+
+
+def run(command: Callable[..., None], options: dict[str, Any]) -> None:
+    """Run a command; what may be wrong with archives, disks and options is no traceback."""
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        with warnings_said():
+            command(**options)
+    except BrokenProcessPool:
+        fail("A worker process was killed, perhaps for want of memory: try a lower --num-proc.")
+    except OSError as error:
+        named = error.strerror and error.filename
+        fail(f"{error.filename}: {error.strerror}." if named else str(error))
+    except (ModuleNotFoundError, ValueError, DatasetsError, hub.HubError) as error:
+        fail(str(error))
+
+
+@contextlib.contextmanager
+def warnings_said() -> Iterator[None]:
+    """Say of warnings that they are."""
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [WarningHandler()], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before
+
+
+class WarningHandler(logging.Handler):
+    """Says of what is logged that it is a warning, or what else it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        click.echo(folded(f"{record.levelname.capitalize()}: {record.getMessage()}"), err=True)
+
+
+def fail(message: str) -> NoReturn:
+    """End with a message on standard error and status 1."""
+    for words, advice in ADVICE.items():
+        message = re.sub(words, advice, message)
+    click.echo(folded(f"Error: {message}"), err=True)
+    sys.exit(1)
+
+
+# ------------------------------------------------------------------------- check
+
+
+def check(
+    folder: str,
+    splits: tuple[str, ...],
+    no_checks: bool,
+    deep: bool,
+    decode: bool,
+    as_json: bool,
+) -> None:
+    """Check archives, or shards that were written, and end with status 1 unless all is OK."""
+    if plans := shards.find_plans(absolute(folder)):
+        return check_shards(absolute(folder), plans, splits, no_checks, as_json)
+    archives, error = look_for_archives(folder)
+    if error and not as_json:
+        raise error
+    usual = archives if os.path.isfile(os.path.expanduser(folder)) else ("train", "validation")
+    wanted = tuple(dict.fromkeys(splits)) or tuple(
+        s for s in SOURCES if s in usual or s in archives
+    )
+    missing = [split for split in wanted if split not in archives]
+    given = {split: archives[split] for split in wanted if split in archives}
+    made = reports.of_archives(given, strict=not no_checks, deep=deep, decode=decode)
+    ok = not missing and not any(report.problems for report in made)
+    if as_json:
+        told: dict[str, Any] = {"ok": ok, "well": ok}  # the second is its former name
+        told |= {"missing": missing, "error": error and str(error)}
+        told["archives"] = [dataclasses.asdict(report) for report in made]
+        click.echo(json.dumps(told, indent=2))
+    else:
+        reports.print_reports(made, missing, strict=not no_checks)
+    sys.exit(not ok)
+
+
+def check_shards(
+    folder: str,
+    plans: dict[str, export.Plan],
+    splits: tuple[str, ...],
+    no_checks: bool,
+    as_json: bool,
+) -> None:
+    """Check what `prepare --output` wrote."""
+    missing = [split for split in splits if split not in plans]
+    chosen = {split: plan for split, plan in plans.items() if split in (splits or plans)}
+    found = reports.of_shards(folder, chosen, strict=not no_checks)
+    ok = not missing and not any(one["problems"] for one in found)
+    if as_json:
+        click.echo(json.dumps({"ok": ok, "missing": missing, "shards": found}, indent=2))
+    else:
+        reports.print_shards(found, missing)
+    sys.exit(not ok)
+
+
+def look_for_archives(folder: str) -> tuple[dict[str, str], ManualDownloadError | None]:
+    """Return the path of each split's archive, and if there is none, the error that says so."""
+    path = absolute(folder)
+    try:
+        return (given_archives if os.path.isfile(path) else find_archives)(path), None
+    except ManualDownloadError as error:
+        return {}, error
+
+
+# ------------------------------------------------------------------------- show
+
+
+def show(
+    folder: str,
+    split: str | None,
+    classes: str | None,
+    count: int,
+    seed: int,
+    output: Path,
+    no_checks: bool,
+) -> None:
+    """Draw a contact sheet of random images."""
+    sheet.check_picture(output)
+    dataset, splits = sheet.dataset_of(folder, split, no_checks)
+    order = sheet.chosen_rows(dataset, splits, classes, seed)
+    passed: list[Exception] = []
+    rows = itertools.islice(sheet.sound_rows(dataset, order, passed.append), count)
+    picture = sheet.draw(rows, dataset.features["label"].names)
+    for error in passed:
+        click.echo(folded(f"Passed over: {error}"), err=True)
+    shown = min(count, len(order) - len(passed))
+    if not shown:
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    picture.save(output, "PNG")
+    click.echo(f"{output}: {shown} {dataset.split} image{'s' * (shown > 1)}")
+
+
+# ------------------------------------------------------------------------- prepare
+
+
+def prepare(
+    folder: str, output: Path | None, push: str | None, public: bool, **options: Any
+) -> None:
+    """Prepare the cache, or a folder of shards that may be pushed to the Hub."""
+    check_options(folder, output, push, public, options)
+    options["num_proc"] = options["num_proc"] or CORES
+    options["quality"] = options["quality"] or 90
+    options["shard_size"] = options["shard_size"] or 500_000_000
+    options["portable"] = options["portable"] or bool(options["in_place"] and push)
+    options["order"] = options["order"] or "archive"
+    options["cache_dir"] = options["cache_dir"] and str(options["cache_dir"])
+    if not output:
+        return preparing.prepare_cache(folder, options)
+    if push:  # before the hours of work
+        notice = (
+            "Warning: You answer for who may see these images: ImageNet's terms let nobody pass "
+            "them on."
+        )
+        if not options["in_place"]:  # an index has none
+            click.echo(folded(notice), err=True)
+        hub.get_repository(push, public)
+    preparing.prepare_repository(folder, output, push, options)
+
+
+def check_options(
+    folder: str, output: Path | None, push: str | None, public: bool, options: dict[str, Any]
+) -> None:
+    """Raise `click.UsageError` if options do not go together."""
+    if public and not push:
+        raise click.UsageError("--public goes with --push: give it.")
+    if options["quality"] and not options["size"]:
+        raise click.UsageError("--quality goes with --size: other images keep their bytes.")
+    if not output:
+        if push or options["size"] or options["ray"] or options["portable"] or options["shards"]:
+            raise click.UsageError(
+                "--push, --size, --ray, --portable and --shards go with --output: give it."
+            )
+        return
+    if options["order"]:
+        raise click.UsageError("--output shuffles the images by --seed: leave --order out.")
+    if archives_in(absolute(output)) or trees_in(absolute(output), {}):
+        raise click.UsageError(f"{output} holds the images: give --output another folder.")
+    others = ("size", "ray", "shard_size") if options["in_place"] else ("portable", "shards")
+    for name in (name for name in others if options[name]):
+        option = f"--{name.replace('_', '-')}"
+        if options["in_place"]:
+            raise click.UsageError(f"--in-place writes no images: leave {option} out.")
+        raise click.UsageError(f"{option} goes with --in-place: give it.")
