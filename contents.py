@@ -16,6 +16,7 @@ from .ilsvrc2012 import CLUTTER
 from .ilsvrc2012 import DOWNLOAD_PAGE
 from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
+from .splits import open_split
 from .storage import BLOCK
 from .storage import Archive
 from .storage import is_url
@@ -25,7 +26,6 @@ from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import member_at
 from .tree_listing import kind_of_tree
-from .trees import open_split
 
 # How other files begin, in words, and what decompresses them.
 MAGIC: tuple[tuple[bytes, str, Callable[[], Any] | None], ...] = (

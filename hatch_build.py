@@ -8,6 +8,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SCRIPT = (
     "imagenet2012",
     "ilsvrc2012",
+    "splits",
     "storage",
     "tar_reader",
     "trees",

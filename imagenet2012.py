@@ -74,6 +74,10 @@ from .options import check_value
 from .rows import RowReader
 from .rows import Shard
 from .rows import shards_of
+from .splits import is_official
+from .splits import open_split
+from .splits import parts_of
+from .splits import reader_of
 from .storage import Status
 from .storage import is_url
 from .storage import logger
@@ -81,14 +85,11 @@ from .storage import storage_of
 from .tar_reader import TarReader
 from .tree_listing import Part
 from .tree_listing import status_of_split
-from .trees import is_official
-from .trees import open_split
-from .trees import parts_of
-from .trees import reader_of
+from .trees import Tree
 
 # `datasets` 3 copies what the script imports, but not what that imports in turn. On the line of an
 # import it would take a comment for an address to fetch the module from.
-BESIDE = (TarReader, in_turns)
+BESIDE = (TarReader, Tree, in_turns)
 
 # ------------------------------------------------------------------------- what the dataset is
 

@@ -26,16 +26,16 @@ from .in_turns import begun_ahead
 from .storage import BLOCK
 from .storage import MAX_IMAGE_BYTES
 from .storage import Archive
+from .storage import announce_file
 from .storage import is_url
 from .storage import open_archive
+from .storage import read_file
 from .storage import status_of
 from .storage import storage_of
 from .tar_reader import REGULAR
 from .tar_reader import Member
 from .tar_reader import read_header
 from .tree_listing import File
-from .trees import announce_file
-from .trees import read_file
 
 PREFIX = "imagenet2012://"
 # Larger images are rare: of these the header is read first, lest a forged size has much read.

@@ -16,10 +16,10 @@ from .ilsvrc2012 import ArchiveError
 from .in_place import place_of
 from .in_turns import begun_ahead
 from .in_turns import in_turns
+from .splits import reader_of
 from .storage import Archive
 from .tree_listing import Part
 from .trees import Tree
-from .trees import reader_of
 
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import itertools
 import logging
 import os
@@ -375,3 +376,19 @@ class ReadAhead(Archive):
 @functools.lru_cache(maxsize=8)
 def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
     return Archive(path)
+
+
+# ------------------------------------------------------------------------- a whole file
+
+
+def read_file(path: str) -> bytes:
+    """Return the bytes of a file of this machine."""
+    with io.FileIO(path) as file:
+        return file.readall()
+
+
+def announce_file(path: str) -> None:
+    """Let the kernel fetch a file that will be read soon; what is wrong, the reading says."""
+    if HAS_FADVISE:
+        with contextlib.suppress(OSError), io.FileIO(path) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

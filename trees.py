@@ -5,36 +5,28 @@ test), or one of class tars. To the builder a tree is what an archive is: it has
 which a reader yields the members of a region, and a member has a name and a place.
 """
 
-import contextlib
 import io
 import os
-import re
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from typing import Any
 from typing import TypeVar
 
-from .ilsvrc2012 import NUM_CLASSES
-from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import Labels
 from .in_turns import begun_ahead
-from .storage import HAS_FADVISE
 from .storage import MAX_IMAGE_BYTES
 from .storage import Archive
 from .storage import Region
 from .storage import Tar
-from .storage import is_url
+from .storage import announce_file
 from .storage import logger
 from .storage import open_archive
+from .storage import read_file
 from .storage import status_of
-from .tar_reader import TarReader
-from .tar_reader import class_tars
 from .tree_listing import ANNOUNCED_FILES
 from .tree_listing import File
 from .tree_listing import Files
-from .tree_listing import Part
 from .tree_listing import in_threads
 from .tree_listing import list_tree
 
@@ -42,24 +34,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def read_file(path: str) -> bytes:
-    """Return the bytes of an image's file."""
-    with io.FileIO(path) as file:
-        return file.readall()
-
-
 def sizes_of(part: Files) -> dict[str, int]:
     """Return the bytes of each file, by path; -1 of one that is gone."""
     paths = [file.path for file in part.listed()]
     sizes = (status.size if status else -1 for status in in_threads(status_of, paths))
     return dict(zip(paths, sizes, strict=True))
-
-
-def announce_file(path: str) -> None:
-    """Let the kernel fetch a file that will be read soon; what is wrong, the reading says."""
-    if HAS_FADVISE:
-        with contextlib.suppress(OSError), io.FileIO(path) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 class FileReader:
@@ -231,45 +210,3 @@ class ClassTar(Archive):
 
     def advise(self, advice: str) -> None:
         """Do nothing: it is opened anew."""
-
-
-def parts_of(
-    opened: Archive | Tree, split: str, labels: Labels, checked: bool | None = None
-) -> tuple[Part, ...]:
-    """Return what can be read by itself of a split: classes, or a single part of all images.
-
-    `checked` is for a tree, see `Tree.parts`: what is wrong with an archive is always an error.
-    """
-    if isinstance(opened, Tree):
-        return opened.parts(split, labels, checked)
-    if split != "train":
-        return (Tar(0, opened.size),)
-    with opened.headers_kept():
-        tars = class_tars(opened, labels.wnids)
-    if is_official(opened, split, tars) and len(tars) != NUM_CLASSES:
-        raise ArchiveError(opened.path, f"holds {len(tars):,} class tars instead of 1000.")
-    return tars
-
-
-def is_official(opened: Archive | Tree, split: str, parts: Iterable[Part]) -> bool:
-    """Tell whether an archive has the original's size, or a tree as many images, if it tells."""
-    if isinstance(opened, Tree):
-        counts = [part.images for part in parts if isinstance(part, Files)]
-        return sum(counts) == SOURCES[split].num_examples
-    return opened.size == SOURCES[split].size
-
-
-def reader_of(opened: Archive | Tree, part: Part, pattern: re.Pattern[str]) -> Any:
-    """Return what yields the members of a region of a part, and reads them."""
-    if isinstance(part, Files):
-        assert isinstance(opened, Tree)
-        return FileReader(opened, part)
-    if isinstance(opened, Tree):
-        opened = ClassTar(f"{opened.path}/{part.wnid}.tar")
-    return TarReader(opened, part, pattern)
-
-
-def open_split(path: str, is_checked: bool = True) -> Any:
-    """Open what a split lies in: the `Tree` at a folder, the `Archive` at a file or URL."""
-    status = None if is_url(path) else status_of(path)
-    return Tree(path, is_checked) if status and status.is_dir else open_archive(path)

@@ -18,6 +18,8 @@ from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.ilsvrc2012 import read_labels
 from imagenet2012.in_turns import in_turns
 from imagenet2012.rows import NUM_REGIONS
+from imagenet2012.splits import open_split
+from imagenet2012.splits import reader_of
 from imagenet2012.storage import Archive
 from imagenet2012.storage import Region
 from imagenet2012.storage import Tar
@@ -27,8 +29,6 @@ from imagenet2012.tree_listing import Files
 from imagenet2012.tree_listing import Part
 from imagenet2012.tree_listing import list_tree
 from imagenet2012.trees import Tree
-from imagenet2012.trees import open_split
-from imagenet2012.trees import reader_of
 from imagenet2012.trees import sizes_of
 
 Progress = Callable[[int], object]

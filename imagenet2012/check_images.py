@@ -9,10 +9,10 @@ from imagenet2012.check import parts
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.in_place import decode_image
+from imagenet2012.splits import open_split
+from imagenet2012.splits import reader_of
 from imagenet2012.storage import Region
 from imagenet2012.tree_listing import Part
-from imagenet2012.trees import open_split
-from imagenet2012.trees import reader_of
 from imagenet2012.workers import advance
 from imagenet2012.workers import results
 

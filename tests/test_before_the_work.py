@@ -337,7 +337,7 @@ def test_a_hole_in_an_archive_of_the_official_size(
             for wnid, members in fakes.train_images(1, 60)
         }
         data = fakes.train_tar(images)
-        monkeypatch.setattr(imagenet2012.trees, "NUM_CLASSES", 1)
+        monkeypatch.setattr(imagenet2012.splits, "NUM_CLASSES", 1)
     else:
         members = [(name, data * 20) for name, data in fakes.flat_images("val", 60)]
         data = fakes.tar(members)

@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pass_as_originals(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let fakes have the official sizes and counts, as the README's reader's archives do."""
-    monkeypatch.setattr(imagenet2012.trees, "NUM_CLASSES", 30)
+    monkeypatch.setattr(imagenet2012.splits, "NUM_CLASSES", 30)
     for split, count in {"train": 300, "validation": 40, "test": 40}.items():
         source = imagenet2012.ilsvrc2012.SOURCES[split]
         size = (folder / source.file_names[0]).stat().st_size if source.size else None

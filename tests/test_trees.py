@@ -21,8 +21,8 @@ from PIL import Image
 
 import imagenet2012
 from imagenet2012 import ArchiveError
+from imagenet2012 import splits
 from imagenet2012 import tree_listing
-from imagenet2012 import trees
 from rows import contents
 from rows import undecoded
 from rows import wanted
@@ -326,9 +326,9 @@ def test_an_empty_file(
     assert len(rows) == 90
     with pytest.raises(Exception, match=file.name):
         rows[3]["image"]
-    opened = trees.open_split(str(folder / "val"))
-    (part,) = trees.parts_of(opened, "validation", read_labels())
-    reader = trees.reader_of(opened, part, IMAGE_NAME)
+    opened = splits.open_split(str(folder / "val"))
+    (part,) = splits.parts_of(opened, "validation", read_labels())
+    reader = splits.reader_of(opened, part, IMAGE_NAME)
     member = list(reader.members())[3]
     for read in (reader.read, lambda member: reader.read_into(member, memoryview(bytearray(9)))):
         with pytest.raises(ArchiveError, match=f"{file.name}.*empty"):
