@@ -16,6 +16,7 @@ from .ilsvrc2012 import CLASS_TAR
 from .ilsvrc2012 import CLUTTER
 from .ilsvrc2012 import IMAGE_NAME
 from .ilsvrc2012 import SOURCES
+from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import Labels
 from .storage import Region
 from .storage import Status
@@ -67,7 +68,7 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
                 # Training images lie in class folders only.
                 if (split != "train" or not depth) and source.image.fullmatch(entry.name):
                     return split
-            if depth and WNID.fullmatch(entry.name) and entry.is_dir():
+            if depth and WNID.fullmatch(entry.name) and _leads_to(entry.is_dir):
                 folders.append(entry.path.replace(os.sep, "/"))
     return next(filter(None, (kind_of_tree(one, depth - 1) for one in sorted(folders))), "")
 
@@ -75,9 +76,9 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
 def status_of_split(path: str) -> Status | None:
     """Return the status of what is at a path or URL; that of a tree tells one from another.
 
-    Its version is made of which folders its own and those of its classes are, or of its class tars,
-    and of the times at which they changed: also of those that no program can set back, as a subset
-    may have the times of the whole. So it changes when a file is added, taken away or renamed, but
+    Its version is a hash of inode, size and times of the folder, and of each class folder or class
+    tar in it: also of the times that no program can set back, as a subset may have the times of the
+    whole. So it changes when a file is added, taken away or renamed, but
     not when one is overwritten.
     """
     status = status_of(path)
@@ -195,11 +196,11 @@ def scan(folder: str, wanted: re.Pattern[str], faults: Faults) -> tuple[list[str
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
-        others = [entry for entry in found if not entry.is_file()]
-        folders = sorted(entry.name for entry in others if entry.is_dir())
     except OSError as error:
         faults.add("folders that cannot be read", f"{folder}: {error.strerror}")
         return [], []
+    others = [entry for entry in found if not _leads_to(entry.is_file)]
+    folders = sorted(entry.name for entry in others if _leads_to(entry.is_dir))
     files = {entry.name for entry in found}.difference(entry.name for entry in others)
     names = sorted(filter(wanted.fullmatch, files))
     names.sort(key=len)
@@ -212,6 +213,14 @@ def scan(folder: str, wanted: re.Pattern[str], faults: Faults) -> tuple[list[str
         kind = "images in a folder of others" if is_image else "names that do not belong"
         faults.add(kind, f"{folder}/{name}")
     return names, [name for name in folders if WNID.fullmatch(name)]
+
+
+def _leads_to(is_so: Callable[[], bool]) -> bool:
+    """Ask an entry of a folder; of a link that goes round or may not be followed it is not so."""
+    try:
+        return is_so()
+    except OSError:
+        return False
 
 
 def _scan_classes(
@@ -232,7 +241,7 @@ def _scan_classes(
 
 
 def _images_of(wnid: str) -> re.Pattern[str]:
-    return re.compile(rf"{wnid}_\d+\.JPEG")
+    return re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
 
 
 def list_tree(
@@ -269,7 +278,10 @@ def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Fi
     for wnid, names in _scan_classes(path, folders, _images_of, faults):
         parts[wnid] = Files(f"{path}/{wnid}", "\n".join(names), wnid, label_of[wnid])
     for wnid in (wnid for wnid in found if wnid in label_of):
-        parts[wnid] = Tar(0, open_archive(f"{path}/{wnid}.tar").size, wnid, label_of[wnid])
+        try:
+            parts[wnid] = Tar(0, open_archive(f"{path}/{wnid}.tar").size, wnid, label_of[wnid])
+        except ArchiveError:
+            faults.add("class tars that cannot be read", f"{path}/{wnid}.tar")
     return tuple(parts[wnid] for wnid in sorted(parts))
 
 

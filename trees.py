@@ -1,8 +1,8 @@
 """Images in files of their own, as they were extracted, and class tars that were.
 
-A split lies in a tree: a folder of 1000 class folders, one of the images themselves (validation and
-test), or one of class tars. To the builder a tree is what an archive is: it has parts, of each of
-which a reader yields the members of a region, and a member has a name and a place.
+A split lies in a tree: a folder of 1000 class folders, one of class tars, or (validation and test
+only) one of the images themselves. To the builder a tree is what an archive is: it has parts, of
+each of which a reader yields the members of a region, and a member has a name and a place.
 """
 
 import io
@@ -136,7 +136,8 @@ class Tree:
         Parameters
         ----------
         checked : bool, optional
-            True holds it to the original's counts; None warns of what is missing; False of all.
+            True holds it to the original's counts; None only warns of what is missing, False of
+            whatever is wrong.
 
         Raises
         ------
@@ -207,6 +208,3 @@ class ClassTar(Archive):
     def read_into(self, offset: int, target: memoryview) -> None:
         """Fill `target` with the bytes at `offset`, or raise `ArchiveError`."""
         self._file().read_into(offset, target)
-
-    def advise(self, advice: str) -> None:
-        """Do nothing: it is opened anew."""

@@ -22,6 +22,7 @@ from PIL import Image
 import imagenet2012
 from imagenet2012 import ArchiveError
 from imagenet2012 import splits
+from imagenet2012 import storage
 from imagenet2012 import tree_listing
 from rows import contents
 from rows import undecoded
@@ -262,6 +263,18 @@ def dangling(folder: Path) -> str:
     return r"links to nowhere, or no files: 1 \(.*/n01440764_77777.JPEG\)"
 
 
+def goes_round(folder: Path) -> str:
+    """It costs its class no other image."""
+    link = folder / "train/n01440764/n01440764_77777.JPEG"
+    link.symlink_to(link)
+    return r"links to nowhere, or no files: 1 \(.*/n01440764_77777.JPEG\)"
+
+
+def other_digits(folder: Path) -> str:
+    (folder / "train/n01440764/n01440764_\u0661.JPEG").write_bytes(b"x")
+    return r"names that do not belong: 1 \(.*/n01440764_\u0661.JPEG\)"
+
+
 def number_too_large(folder: Path) -> str:
     (folder / "val/ILSVRC2012_val_00050001.JPEG").write_bytes(b"x")
     return r"names that do not belong: 1 \(.*/val/ILSVRC2012_val_00050001.JPEG\)"
@@ -271,6 +284,8 @@ FAULTS = [
     ("train", foreign_image),
     ("train", foreign_names),
     ("train", dangling),
+    ("train", goes_round),
+    ("train", other_digits),
     ("validation", foreign_validation),
     ("validation", twice),
     ("validation", number_too_large),
@@ -297,6 +312,8 @@ def test_faults(
     assert any(re.search(said, message) for message in caplog.messages), caplog.messages
     for split, rows in loaded.items():  # what is there is right, whatever else is there
         assert set(contents(rows)) <= set(wanted(archives.expected[split]))
+    if fault in (dangling, goes_round, other_digits):
+        assert sorted(contents(loaded["train"])) == wanted(archives.expected["train"])
 
 
 def test_half_extracted(archives: Archives, tmp_path: Path, cache: dict[str, Any]) -> None:
@@ -307,6 +324,26 @@ def test_half_extracted(archives: Archives, tmp_path: Path, cache: dict[str, Any
         imagenet2012.load(folder, split="train", cache_dir=cache["cache_dir"])
     with pytest.raises(ArchiveError, match="90 instead of 50,000"):
         imagenet2012.load(folder, "in_place", split="validation", cache_dir=cache["cache_dir"])
+
+
+def test_a_class_tar_that_cannot_be_read(
+    archives: Archives, tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another user; the others are checked, and loaded if that is wanted, all the same."""
+    folder = class_tars(archives.folder, tmp_path / "tree")
+
+    def opened(path: str) -> Any:
+        if path.endswith("n01440764.tar"):
+            raise ArchiveError(path, "cannot be opened: Permission denied.")
+        return storage.open_archive(path)
+
+    monkeypatch.setattr(tree_listing, "open_archive", opened)
+    said = "class tars that cannot be read: 1 (.*/n01440764.tar)"
+    with pytest.raises(ArchiveError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        imagenet2012.load(folder, split="train", cache_dir=cache["cache_dir"])
+    train = imagenet2012.load(folder, split="train", **cache)
+    others = {n: e for n, e in archives.expected["train"].items() if "n01440764" not in n}
+    assert sorted(contents(train)) == wanted(others)
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
