@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from imagenet2012.archives import given_archives
 from imagenet2012.console import folded
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.storage import logger
+from imagenet2012.storage import status_of
 from imagenet2012.tree_listing import trees_in
 from imagenet2012.workers import CORES
 
@@ -42,9 +42,13 @@ ADVICE = {
     'pass verification_mode="no_checks"': "pass --no-checks",
     r"\(verification_mode='all_checks'\)": "(imagenet2012 check --deep)",
     re.escape(INSTRUCTIONS[INSTRUCTIONS.index(", and pass that folder") :]): ".",
+    r"Pass cache_dir= \(or": "Pass --cache-dir (or",
+    r'use the "in_place" configuration': "pass --in-place",
+    r", or pass data_files=\{.*\}": "",
     r"several of its subfolders: pass data_files=.*": "several of its subfolders: put links to "
     "them into one, and pass that.",
 }
+NEED_OUTPUT = ("push", "size", "shard_size", "shards", "portable", "ray")
 
 
 def run(command: Callable[..., None], options: dict[str, Any]) -> None:
@@ -65,7 +69,7 @@ def run(command: Callable[..., None], options: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def warnings_said() -> Iterator[None]:
-    """Say of warnings that they are."""
+    """Print what is logged with its level, such as "Warning: "."""
     before = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [WarningHandler()], False
     try:
@@ -107,10 +111,9 @@ def check(
     archives, error = look_for_archives(folder)
     if error and not as_json:
         raise error
-    usual = archives if os.path.isfile(os.path.expanduser(folder)) else ("train", "validation")
-    wanted = tuple(dict.fromkeys(splits)) or tuple(
-        s for s in SOURCES if s in usual or s in archives
-    )
+    # Of a folder both are needed; one archive that was passed is enough.
+    usual = () if absolute(folder) in archives.values() else ("train", "validation")
+    wanted = tuple(dict.fromkeys(splits)) or tuple(s for s in SOURCES if s in {*usual, *archives})
     missing = [split for split in wanted if split not in archives]
     given = {split: archives[split] for split in wanted if split in archives}
     made = reports.of_archives(given, strict=not no_checks, deep=deep, decode=decode)
@@ -147,8 +150,9 @@ def check_shards(
 def look_for_archives(folder: str) -> tuple[dict[str, str], ManualDownloadError | None]:
     """Return the path of each split's archive, and if there is none, the error that says so."""
     path = absolute(folder)
+    status = status_of(path)
     try:
-        return (given_archives if os.path.isfile(path) else find_archives)(path), None
+        return (given_archives if status and not status.is_dir else find_archives)(path), None
     except ManualDownloadError as error:
         return {}, error
 
@@ -197,15 +201,13 @@ def prepare(
     options["cache_dir"] = options["cache_dir"] and str(options["cache_dir"])
     if not output:
         return preparing.prepare_cache(folder, options)
-    if push:  # before the hours of work
+    if push and not options["in_place"]:  # an index has no images
         notice = (
             "Warning: You answer for who may see these images: ImageNet's terms let nobody pass "
             "them on."
         )
-        if not options["in_place"]:  # an index has none
-            click.echo(folded(notice), err=True)
-        hub.get_repository(push, public)
-    preparing.prepare_repository(folder, output, push, options)
+        click.echo(folded(notice), err=True)
+    preparing.prepare_repository(folder, output, push, public, options)
 
 
 def check_options(
@@ -217,10 +219,10 @@ def check_options(
     if options["quality"] and not options["size"]:
         raise click.UsageError("--quality goes with --size: other images keep their bytes.")
     if not output:
-        if push or options["size"] or options["ray"] or options["portable"] or options["shards"]:
-            raise click.UsageError(
-                "--push, --size, --ray, --portable and --shards go with --output: give it."
-            )
+        for name, value in {"push": push, **options}.items():
+            if value and name in NEED_OUTPUT:
+                option = f"--{name.replace('_', '-')}"
+                raise click.UsageError(f"{option} goes with --output: give it.")
         return
     if options["order"]:
         raise click.UsageError("--output shuffles the images by --seed: leave --order out.")

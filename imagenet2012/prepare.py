@@ -43,15 +43,17 @@ def prepare_cache(folder: str, options: dict[str, Any]) -> None:
 
 
 def prepare_repository(
-    folder: str, output: Path, push: str | None, options: dict[str, Any]
+    folder: str, output: Path, push: str | None, public: bool, options: dict[str, Any]
 ) -> None:
     """Write all shards, then the card, and upload them to the repository `push`."""
     archives = find_archives(absolute(folder))
-    for path in archives.values() if options["in_place"] and not options["portable"] else ():
-        check_in_place(path)
+    for split, path in archives.items():  # all that can be known, before the hours of work
+        called(split, path, options)
     card.check_card(output)
     if options["ray"]:
-        cluster.connected()  # before the work
+        cluster.connected()
+    if push:
+        hub.get_repository(push, public)
     loaded = {
         split: load_in_place(folder, split, options)
         for split in dict.fromkeys(options["splits"] or archives)
@@ -65,15 +67,6 @@ def prepare_repository(
     click.echo(f'Load it with: datasets.load_dataset("{name}")')
     if push:
         click.echo(f"Uploaded to the dataset repository {push}.")
-
-
-def check_in_place(path: str) -> None:
-    """Raise `ValueError` if rows in place of an archive could not be read in other processes."""
-    if is_url(path):
-        raise ValueError(
-            f"{path} is behind a URL, which other programs do not read because a dataset says so. "
-            "Pass --portable, and set IMAGENET2012_DIR to that folder where the index is read."
-        )
 
 
 def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.Dataset:
@@ -92,12 +85,26 @@ def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.
 
 
 def called(split: str, path: str, options: dict[str, Any]) -> str | None:
-    """Return what URLs of rows in place call an archive; None if the rows hold the images."""
+    """Return what URLs of rows in place call an archive; None if the rows hold the images.
+
+    Raises
+    ------
+    ValueError
+        If other processes, or other machines, could not read such rows.
+    """
+    if not options["in_place"]:
+        return None
     if options["portable"] and is_dir(path):
-        raise ValueError(f"{path} was extracted: --portable is for archives alone.")
-    if options["portable"]:
-        return SOURCES[split].file_names[0]
-    return path if options["in_place"] else None
+        raise ValueError(
+            f"{path} was extracted: an index of it holds paths, which mean nothing on other "
+            "machines. --portable, and so --in-place with --push, is for archives alone."
+        )
+    if is_url(path) and not options["portable"]:
+        raise ValueError(
+            f"{path} is behind a URL, which other programs do not open for a dataset that names "
+            "it. Pass --portable, and set IMAGENET2012_DIR to that folder where the index is read."
+        )
+    return SOURCES[split].file_names[0] if options["portable"] else path
 
 
 def plan_of(

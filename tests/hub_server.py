@@ -25,6 +25,8 @@ class Hub:
     url : str
     private : bool
         Of the one repository.
+    created : bool
+        Whether it was asked for.
     files : dict of str to bytes
     commits : list of dict
         For each, the names that were added (`file`) and removed (`deletedFile`).
@@ -33,7 +35,7 @@ class Hub:
     """
 
     def __init__(self) -> None:
-        self.url, self.private = "", True
+        self.url, self.private, self.created = "", True, False
         self.files = {".gitattributes": b""}
         self.commits: list[dict[str, list[str]]] = []
         self.refusal: tuple[int, str] | None = None
@@ -54,6 +56,7 @@ class Hub:
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and content for a request."""
         if path == "/api/repos/create":
+            self.created = True
             return 200, {"url": f"{self.url}/datasets/me/imagenet", "name": "me/imagenet"}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}

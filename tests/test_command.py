@@ -17,6 +17,7 @@ from typing import Any
 
 import datasets
 import fakes
+import fsspec
 import pytest
 from click.testing import CliRunner
 from click.testing import Result
@@ -74,6 +75,12 @@ def test_check_sound_archives(run: Run, archives: Archives) -> None:
         assert words in result.output
     assert "differs" not in result.output
     assert fingerprint(archives.folder) == before
+
+
+def test_check_of_one_archive_behind_a_url(run: Run, archives: Archives) -> None:
+    fsspec.filesystem("memory").pipe(f"/one/{VAL}", (archives.folder / VAL).read_bytes())
+    result = run("check", f"memory://one/{VAL}", "--no-checks")
+    assert result.exit_code == 0 and "All OK." in result.output, result.output
 
 
 def test_check_holds_to_the_official_figures(run: Run, archives: Archives) -> None:
@@ -562,7 +569,7 @@ def test_export_is_interrupted(
     assert not list(output.glob("data/.*"))
 
 
-@pytest.mark.parametrize("options", [("--push", "me/a"), ("--size", "64")])
+@pytest.mark.parametrize("options", [("--push", "me/a"), ("--size", "64"), ("--shard-size", "1GB")])
 def test_options_that_need_an_output(
     run: Run, archives: Archives, options: tuple[str, str]
 ) -> None:

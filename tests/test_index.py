@@ -236,8 +236,8 @@ def test_the_card_of_somebody_else_is_left_alone(archives: Archives, tmp_path: P
         (["--in-place", "--output", "o", "--order", "mixed"], "leave --order out"),
         (["--output", "o", "--portable"], "--portable goes with --in-place"),
         (["--output", "o", "--shards", "3"], "--shards goes with --in-place"),
-        (["--in-place", "--portable"], "go with --output"),
-        (["--in-place", "--shards", "3"], "go with --output"),
+        (["--in-place", "--portable"], "--portable goes with --output"),
+        (["--in-place", "--shards", "3"], "--shards goes with --output"),
         (["--in-place", "--output", "o", "--shards", "0"], "0 is not in the range"),
     ],
 )

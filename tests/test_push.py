@@ -37,6 +37,15 @@ def push(server: hub_server.Hub, archives: Archives, tmp_path: Path) -> Push:
     return run
 
 
+def test_nothing_is_made_on_the_hub_before_all_is_known(
+    server: hub_server.Hub, push: Push, archives: Archives, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("somebody's")
+    assert "was not written by this command" in push(tmp_path / "out").stderr
+    assert not server.created
+
+
 def shards(server: hub_server.Hub) -> set[str]:
     return {name for name in server.files if name.startswith("data/")}
 
