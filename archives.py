@@ -81,11 +81,7 @@ def size_of(path: str) -> int:
 
 def exists(path: str) -> bool:
     """Tell whether there is something at a path or URL, and be it a link that leads nowhere."""
-    if status_of(path) or is_url(path):
-        return status_of(path) is not None
-    with contextlib.suppress(OSError):
-        return bool(os.lstat(path))
-    return False
+    return status_of(path) is not None if is_url(path) else os.path.lexists(path)
 
 
 def archives_in(folder: str) -> dict[str, str]:
@@ -245,10 +241,12 @@ def describe(folder: str) -> str:
 
 
 def _shown(folder: str, name: str) -> str:
-    status = status_of(f"{folder}/{name}")
+    path = f"{folder}/{name}"
     if name.endswith("/"):
         return name
-    return f"{name} ({status.size:,} bytes)" if status else f"{name} (which leads nowhere)"
+    if status := status_of(path):
+        return f"{name} ({status.size:,} bytes)"
+    return f"{name} ({'which leads nowhere' if os.path.islink(path) else 'hidden from you'})"
 
 
 def _archives_below(folder: str, names: list[str]) -> Iterator[str]:
@@ -283,7 +281,8 @@ def hints_of(folder: str, name: str) -> Iterator[str]:
             yield from _contents_hint(path, storage_of(path).entries(path), name)
         return
     if not status_of(path):
-        yield f"{name} is a link to {os.readlink(path)}, which does not exist."
+        if os.path.islink(path):
+            yield f"{name} is a link to {os.readlink(path)}, which does not exist."
         return
     for pattern, meaning in FILE_NAMES:
         if re.fullmatch(pattern, name):

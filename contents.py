@@ -33,12 +33,12 @@ MAGIC: tuple[tuple[bytes, str, Callable[[], Any] | None], ...] = (
     (b"BZh", "a bzip2 file", bz2.BZ2Decompressor),
     (b"\xfd7zXZ", "an xz file", lzma.LZMADecompressor),
     (b"\x28\xb5\x2f\xfd", "a zstd file", None),
-    (b"PK", "a zip file", None),
+    (b"PK\3\4", "a zip file", None),
     (b"7z\xbc\xaf", "a 7z file", None),
     (b"<", "a web page, as a download without a log-in leaves", None),
 )
 BEGINNING = 1 << 20  # bytes of a compressed file that are looked at
-# What a tar or zip is whose first files, of which the paths are given, are called so.
+# Patterns of paths, and what a tar or zip is in which one of the first files has such a path.
 CONTENTS = (
     (r"ILSVRC/(Annotations|Data|ImageSets)/.*", "Kaggle's: not the archives, but extracted images"),
     (

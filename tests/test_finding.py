@@ -390,6 +390,18 @@ STATES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
+def test_what_cannot_be_looked_at_is_no_link(tmp_path: Path) -> None:
+    """It was there when the folder was listed, or may not be seen."""
+    assert list(imagenet2012.archives.hints_of(str(tmp_path), "gone.tar")) == []
+
+
+def test_a_tar_that_begins_like_a_zip(tmp_path: Path, cache: dict[str, Any]) -> None:
+    data = fakes.tar([("PKU/" + name, d) for name, d in fakes.flat_images("val", 5)])
+    (tmp_path / VAL).write_bytes(data)
+    assert data.startswith(b"PK")
+    assert imagenet2012.load(tmp_path, split="validation", **cache).num_rows == 5
+
+
 @pytest.mark.parametrize(("state", "message"), STATES, ids=[s.__name__ for s, _ in STATES])
 def test_a_folder_without_archives(
     state: Callable[[Path], None], message: str, tmp_path: Path
