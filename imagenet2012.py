@@ -18,7 +18,6 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
-import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -270,8 +269,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         with told_of_the_cache(self._cache_dir_root):
             super().download_and_prepare(*args, **kwargs)
         if not self._is_new:
-            with contextlib.suppress(ManualDownloadError):  # they are gone
-                note_folder(self._output_dir, self._archives_of_cache())
+            note_folder(self._output_dir, self._archives_of_cache())
         mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
         if not self._is_new and mode != datasets.VerificationMode.NO_CHECKS:
             self._check_again(mode)
@@ -305,10 +303,15 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             if isinstance(error.__context__, KeyboardInterrupt):  # then its pool was torn down
                 raise KeyboardInterrupt from None
             raise
-        if is_dir(self._output_dir):
+        if self._writes_here:
             self._check_names(archives)
             order = self.config.order or "archive"
             write_origin(self._output_dir, archives, self.config.label_names, order)
+
+    @property
+    def _writes_here(self) -> bool:
+        """Whether it is written to a disk: ``download_and_prepare("s3://…")`` writes elsewhere."""
+        return not is_url(self._output_dir) and is_dir(self._output_dir)
 
     def _check_names(self, archives: dict[str, str]) -> None:
         """Check that no image was written twice, also from two regions of a tar."""
@@ -342,7 +345,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed run left: `datasets` would take its shards for this run's."""
-        if self._output_dir.endswith(".incomplete") and is_dir(self._output_dir):
+        if self._output_dir.endswith(".incomplete") and self._writes_here:
             with os.scandir(self._output_dir) as entries:
                 for entry in [entry for entry in entries if entry.is_file()]:
                     os.unlink(entry.path)
@@ -379,7 +382,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _check_copy(self, archives: dict[str, str], size: int) -> None:
         """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
-        if is_dir(self._output_dir):
+        if self._writes_here:
             check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
         if self.verification == datasets.VerificationMode.ALL_CHECKS:
             for split, path in archives.items():

@@ -116,13 +116,7 @@ def load(
     ArchiveError
         If one is not what it should be.
     """
-    if streaming and kwargs.get("num_proc") is not None:
-        raise NotImplementedError(
-            "A stream is read where it is iterated: num_proc has no meaning there. For several "
-            "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
-        )
-    if isinstance(data_dir, list | tuple | dict):
-        raise TypeError("data_dir is one folder. For archives in several, pass data_files.")
+    check_what_has_no_meaning(data_dir, streaming, kwargs)
     folder = None if data_dir is None else absolute(data_dir)
     named = itertools.chain(*listed(data_files, folder).values())
     remember(kwargs.get("storage_options"), folder, *named)
@@ -147,6 +141,17 @@ def load(
         warn_of_missing(archives)
     loader = Loader(name, archives, copies, preparing, kwargs)
     return loader.stream(split) if streaming else loader.load(split, keep_in_memory)
+
+
+def check_what_has_no_meaning(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:
+    """Raise `NotImplementedError` or `TypeError` for what would be taken otherwise than meant."""
+    if streaming and options.get("num_proc") is not None:
+        raise NotImplementedError(
+            "A stream is read where it is iterated: num_proc has no meaning there. For several "
+            "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
+        )
+    if isinstance(data_dir, list | tuple | dict):
+        raise TypeError("data_dir is one folder. For archives in several, pass data_files.")
 
 
 class NamedBuilder(Imagenet2012):
@@ -225,11 +230,18 @@ class Loader:
 
     def stream(self, split: Any) -> Any:
         """Return an iterable dataset, or several."""
+        if isinstance(split, list | tuple):
+            return [self.stream(one) for one in split]
+        names = self.splits if split is None else self.names_in(split)
+        if split is not None and names != [str(split)]:
+            raise ValueError(
+                f"A stream is of a whole split, not of {split}: see take() and skip()."
+            )
         modes = datasets.VerificationMode
         mode = modes(self.preparing.get("verification_mode") or modes.BASIC_CHECKS)
         if mode == modes.ALL_CHECKS:
             logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
-        builder = self.builder(self.splits if split is None else self.names_in(split))
+        builder = self.builder(names)
         builder.verification = mode
         return builder.as_streaming_dataset(split=split)
 
@@ -271,6 +283,7 @@ class Loader:
                 raise ValueError(f"There is no split {name!r}{meant(name, SOURCES)}")
             if name not in self.archives and name not in self.copies:
                 found = ", ".join(map(without_secrets, self.archives.values()))
+                found = found or f"copies of {' and '.join(self.copies)}"
                 raise ManualDownloadError(
                     f"No archive of the {name} split, only {found}.\n\n{INSTRUCTIONS}"
                 )
