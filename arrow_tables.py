@@ -57,7 +57,7 @@ Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
 
 
 def key_of(place: Place, row: Row) -> Any:
-    """Return the key that `datasets` wants of a row. To make one takes long, for each row."""
+    """Return the key that `datasets` wants of a row. It takes long to make: tables need but one."""
     return Key(*place) if Key else row.member.name
 
 

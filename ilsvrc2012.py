@@ -156,7 +156,8 @@ class ArchiveError(ValueError):
         return type(self), (self.path, self.problem, self.offset, self.advice)
 
 
-# Their URLs hold no secrets: `?` is a character of keys, what stands before `@` is a container.
+# In their URLs `?` and `#` are characters of keys, and what stands before `@` is a container; only
+# a `user:password@` would be a secret.
 OBJECT_STORES = frozenset(
     ("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a")
 )

@@ -38,7 +38,8 @@ from .tar_reader import read_header
 from .tree_listing import File
 
 PREFIX = "imagenet2012://"
-# Larger images are rare: of these the header is read first, lest a forged size has much read.
+# Larger images are rare: of these the header is read first, so that a forged size is found out
+# before so much is read.
 LARGE_IMAGE = 1 << 20
 
 _quoted = functools.lru_cache(maxsize=8)(functools.partial(quote, safe=""))
@@ -85,7 +86,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         FileNotFoundError
             If it is no such URL.
         ArchiveError
-            If the archive is behind a URL that may not be read because a dataset says so.
+            If the archive is behind a URL that may not be read only because a dataset names it.
         """
         if not (match := cls._URL.fullmatch(url.removeprefix(PREFIX))):
             raise FileNotFoundError(
@@ -94,7 +95,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path, header, size, name = match.groups()
         path = _unquoted(path)
         if not storage_of(path).may_read(path):
-            problem = "is not read because a dataset says so."
+            problem = "is not read only because a dataset names it."
             raise ArchiveError(path, problem, advice=storage_of(path).how_to_allow(path))
         return path, int(header), int(size), name
 

@@ -63,7 +63,7 @@ class RowReader:
     split : str
     archive : Archive or Tree
     parts : sequence of Tar or Files
-        All that the split has; see `trees.parts_of`.
+        All that the split has; see `splits.parts_of`.
     validation : sequence of int
         Labels of the validation images by number.
     in_place : bool

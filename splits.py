@@ -1,7 +1,8 @@
 """What a split lies in: an archive or a tree, which the builder does not tell apart.
 
 What is opened has parts, and of each part a reader yields the members of a region. A further form
-would be a module of its own, like `trees`, and a line in each function here.
+would be a module of its own, like `trees`, and a line in each function here. Besides, `contents`
+says what a path is, `tree_listing` what tells one tree from another, and `check` what is wrong.
 """
 
 import re

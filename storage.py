@@ -48,13 +48,11 @@ class Status(NamedTuple):
     version : int or str
         Time of the last change in nanoseconds, or what an object store tells instead.
     is_dir : bool
-    inode : int
     """
 
     size: int
     version: int | str
     is_dir: bool
-    inode: int = 0
 
 
 class Storage:
@@ -67,7 +65,7 @@ class Storage:
         except (OSError, ValueError):
             return None
         is_dir = stat.S_ISDIR(status.st_mode)
-        return Status(status.st_size, status.st_mtime_ns, is_dir, status.st_ino)
+        return Status(status.st_size, status.st_mtime_ns, is_dir)
 
     def entries(self, folder: str) -> list[str]:
         """Return the first 10,000 names in a folder, those of folders with a slash."""
@@ -106,7 +104,7 @@ class Storage:
         return "Install the package imagenet2012, which reads URLs."
 
     def check_rights(self, path: str) -> None:
-        """Raise `ArchiveError` if what seems not to exist is forbidden; the disk says so itself."""
+        """Raise `ArchiveError` if what seems not to exist is forbidden; a disk does not tell."""
 
     def forget(self, path: str) -> None:
         """Look at an archive anew when it is opened again; the disk is always looked at."""

@@ -258,7 +258,7 @@ class TarReader:
                 problem += "It was damaged or cut off, or more data follow its end."
                 raise ArchiveError(self.archive.path, problem, offset)
             if place + len(chunk) - offset > MAX_END_BYTES:
-                problem = f"only zero bytes follow, {self.tar.end - offset:,} to the end of the tar"
+                problem = f"more than {MAX_END_BYTES:,} zero bytes follow, too many for a tar's end"
                 problem += ": it was cut off, or this part of it was never written."
                 raise ArchiveError(self.archive.path, problem, offset)
         whole_blocks = (self.tar.end - self.tar.start) % BLOCK == 0
@@ -332,9 +332,10 @@ class TarReader:
             problem = (
                 f"the headers lead here, but a search from byte {stop:,} on finds "
                 f"{'none' if found is None else f'one at byte {found:,}'}: an image's bytes look "
-                "like a tar. Read it in one process, in archive order."
+                "like a tar."
             )
-            raise ArchiveError(self.archive.path, problem, offset)
+            advice = "Extract it with `tar`, and load the folder of images instead."
+            raise ArchiveError(self.archive.path, problem, offset, advice)
 
 
 def class_tars(archive: Archive, wnids: Sequence[str]) -> tuple[Tar, ...]:

@@ -159,17 +159,19 @@ def make_plan(
         in_place=in_place,
     )
     found = {file: read_record(file) for file in sorted(folder.glob(f"{split}-*.parquet"))}
-    # The number is an estimate, which another version of Pillow may make otherwise.
+    # Their number is an estimate, which another version of Pillow may make otherwise.
     shards = shards or next((record.get("shards") for record in found.values() if record), None)
-    if in_place:
-        shards = shards or INDEX_SHARDS
-    elif not shards:
-        assert shard_size
-        shards = round(estimate(dataset, plan, progress) / shard_size)
+    if not shards:
+        shards = INDEX_SHARDS if in_place else _estimated_shards(dataset, plan, progress)
     plan = dataclasses.replace(plan, shards=max(1, min(plan.rows, shards)))
     for file, record in found.items():
         _check_same(file, record, plan)
     return plan
+
+
+def _estimated_shards(dataset: datasets.Dataset, plan: Plan, progress: Progress) -> int:
+    assert plan.shard_size
+    return round(estimate(dataset, plan, progress) / plan.shard_size)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -51,6 +51,15 @@ def test_there_are_no_circles() -> None:
     assert not targets, "these use each other"
 
 
+def test_arrows_point_down_in_the_picture() -> None:
+    """A module uses only those below it in the list of CONTRIBUTING.md, which has them all."""
+    order = re.findall(r"[├└]─ (\w+)\.py", CONTRIBUTING)
+    assert {path.stem for path in SCRIPT} == {"imagenet2012", *order}
+    for path in SCRIPT:
+        below = order[order.index(path.stem) + 1 :] if path.stem in order else order
+        assert {module for module, _ in imports(path)} <= set(below), path.name
+
+
 def test_the_script_imports_every_module_beside_it() -> None:
     """`datasets` 3 copies what the script imports, and not what that imports in turn."""
     (script,) = (path for path in SCRIPT if path.stem == "imagenet2012")
