@@ -5,6 +5,7 @@ override of how a `GeneratorBasedBuilder` is prepared: as an `ArrowBasedBuilder`
 """
 
 import concurrent.futures
+import gc
 import itertools
 import operator
 import os
@@ -169,6 +170,25 @@ def _table_of(rows: list[Row], buffer: ImageBuffer | None) -> pa.Table:
     return pa.table(columns)
 
 
+def without_garbage_collection(items: Iterator[T]) -> Iterator[T]:
+    """Yield items, of which each is made while Python does not look for garbage.
+
+    While an index is made tens of thousands of members are kept, and it would go through all of
+    them again and again: an eighth of the time from memory.
+    """
+    while True:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            item = next(items, None)
+        finally:
+            if was_on:
+                gc.enable()
+        if item is None:
+            return
+        yield item
+
+
 def prefetched(items: Iterator[T], cancelled: threading.Event) -> Iterator[T]:
     """Yield items, of which a thread makes the next one while the last one is used.
 
@@ -211,8 +231,7 @@ def repeated_name(files: Iterable[str]) -> str | None:
             with pa.memory_map(file) as source:
                 columns.append(pa.ipc.open_stream(source).read_all()["file_name"])
     names = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    if pc.count_distinct(names).as_py() == len(names):
-        return None
-    counted = pc.value_counts(names)
-    repeated = pc.filter(counted.field(0), pc.greater(counted.field(1), 1))
-    return repeated[0].as_py()
+    # To sort them takes half of the memory of counting the distinct ones, which are all.
+    ordered = names.take(pc.sort_indices(names)).combine_chunks()
+    repeated = ordered[1:].filter(pc.equal(ordered[1:], ordered[:-1]))
+    return repeated[0].as_py() if repeated else None

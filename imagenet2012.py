@@ -57,6 +57,7 @@ from .arrow_tables import key_of
 from .arrow_tables import prefetched
 from .arrow_tables import repeated_name
 from .arrow_tables import tables_of
+from .arrow_tables import without_garbage_collection
 from .contents import check_kind
 from .copies import note_folder
 from .copies import write_origin
@@ -65,8 +66,9 @@ from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .ilsvrc2012 import read_labels
 from .ilsvrc2012 import without_secrets
-from .in_place import InPlaceInfo
 from .in_place import NamedImage
+from .in_place import RowInfo
+from .in_place import StoredImage
 from .in_turns import in_turns
 from .options import check_options
 from .options import check_value
@@ -414,7 +416,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if self.config.name == "in_place":
             storage_of(kwargs["archive"][0]).rely(kwargs["archive"][0])
         for place, row in self._rows(None, **kwargs):
-            image = {"path": row.path, "bytes": row.data}
+            image = StoredImage(path=row.path, bytes=row.data)
             example = {"file_name": row.member.name, "image": image, "label": row.label}
             yield key_of(place, row), example
 
@@ -422,7 +424,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         """Yield examples in tables, for preparing; see `arrow_tables`."""
         length, cancelled = max(1, self._writer_batch_size), threading.Event()
         if self.config.name == "in_place":
-            return tables_of(self._rows(None, **kwargs), length, None, cancelled)
+            rows = self._rows(None, **kwargs)
+            return without_garbage_collection(tables_of(rows, length, None, cancelled))
         buffer = None
         if not is_url(kwargs["archive"][0]):
             buffer = ImageBuffer(min(length * BUFFER_BYTES, MAX_TABLE_BYTES))
@@ -460,6 +463,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._rely()
         self._restore_features()
+        self.info = RowInfo(**vars(self.info))
         return super().as_streaming_dataset(*args, **kwargs)
 
     def _restore_features(self) -> None:
@@ -468,7 +472,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if type(image) is datasets.Image:
             self.info.features["image"] = NamedImage(image.mode, image.decode)
         if self.config.name == "in_place":
-            self.info = InPlaceInfo(**vars(self.info))
+            self.info = RowInfo(**vars(self.info))
 
 
 def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:

@@ -398,11 +398,25 @@ def read_images(images: Iterable[dict[str, Any]]) -> Iterator[bytes]:
         yield read_place(image["path"]) if image["bytes"] is None else image["bytes"]
 
 
-class InPlaceFeatures(datasets.Features):
-    """`datasets.Features` that announce the images of a batch before they are decoded.
+class StoredImage(dict[str, Any]):
+    """An image of a stream as it would be stored: nothing is left to encode."""
 
-    They are stored as `datasets.Features`, so a dataset that is read back has those instead.
+
+class RowFeatures(datasets.Features):
+    """`datasets.Features` for the rows of this loader, in streams and in place.
+
+    They announce the images of a batch before they are decoded, and take the rows of a stream as
+    they are: to encode one takes `datasets` 35 us, a third of the time of a stream from memory that
+    is not decoded. They are stored as `datasets.Features`: a dataset that is read back has those.
     """
+
+    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
+        """Encode as `datasets.Features` do."""
+        image, label = self.get("image"), self.get("label")
+        known = isinstance(image, datasets.Image) and isinstance(label, datasets.ClassLabel)
+        if known and type(example.get("image")) is StoredImage and len(self) == len(example):
+            return example
+        return super().encode_example(example)
 
     def decode_batch(self, batch: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Decode a batch as `datasets.Features` do."""
@@ -425,8 +439,8 @@ class InPlaceFeatures(datasets.Features):
         return type(self), (dict(self),)
 
 
-class InPlaceInfo(datasets.DatasetInfo):
-    """`datasets.DatasetInfo` whose features are `InPlaceFeatures`.
+class RowInfo(datasets.DatasetInfo):
+    """`datasets.DatasetInfo` whose features are `RowFeatures`.
 
     `datasets` makes features anew when columns are selected, renamed or put in another order.
     """
@@ -434,7 +448,7 @@ class InPlaceInfo(datasets.DatasetInfo):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute."""
         if name == "features" and type(value) is datasets.Features:
-            value = InPlaceFeatures(value)
+            value = RowFeatures(value)
         super().__setattr__(name, value)
 
 

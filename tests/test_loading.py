@@ -1,6 +1,7 @@
 """Loading in every way, on every supported version of `datasets`: the right rows come out."""
 
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -363,6 +364,28 @@ def test_one_item_is_made_ahead() -> None:
     )
 
 
+@pytest.mark.parametrize("was_on", [True, False])
+def test_garbage_waits_for_the_next_table(was_on: bool) -> None:
+    """The user's choice is left as it was, also after an error."""
+
+    def items() -> Iterator[int]:
+        for number in range(3):
+            assert not gc.isenabled()
+            yield number
+        raise ValueError("broken")
+
+    before = gc.isenabled()
+    (gc.enable if was_on else gc.disable)()
+    try:
+        made = imagenet2012.arrow_tables.without_garbage_collection(items())
+        with pytest.raises(ValueError, match="broken"):
+            for _ in made:
+                assert gc.isenabled() == was_on
+        assert gc.isenabled() == was_on
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
 def test_leaving_waits_for_one_image_not_for_a_table(
     archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +457,21 @@ def test_streaming(config: str, order: str, archives: Archives) -> None:
     options = {"streaming": True, "order": order, "data_dir": str(archives.folder)}
     check(datasets.load_dataset("imagenet2012", config, **options), archives)
     check(imagenet2012.load(options.pop("data_dir"), config, **options), archives)
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_rows_of_a_stream_are_taken_as_they_are(config: str, archives: Archives) -> None:
+    """Unless somebody changed them, or wants them otherwise."""
+    stream = imagenet2012.load(archives.folder, config, split="train", streaming=True)
+    _, row = next(iter(stream._ex_iterable))
+    features = stream.features
+    assert features.encode_example(row) is row
+    changed = {**row, "label": "tench, Tinca tinca", "image": dict(row["image"])}
+    assert features.encode_example(changed)["label"] == 0
+    features["label"] = datasets.Value("string")
+    assert features.encode_example(row)["label"] == str(row["label"])
+    texts = stream.cast_column("label", datasets.Value("string"))
+    assert next(iter(undecoded(texts)))["label"] == str(row["label"])
 
 
 def test_streaming_takes_whole_splits(archives: Archives) -> None:
