@@ -23,6 +23,8 @@ import fsspec
 import make_archives
 
 import imagenet2012
+from imagenet2012.in_place import ANNOUNCED_IMAGES
+from imagenet2012.in_turns import UNDER_WAY
 from make_archives import FULL_COUNT
 from make_archives import FULL_SIZE
 
@@ -212,8 +214,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", type=int, default=8, help="one class in so many (default 8)")
     parser.add_argument("--piece", type=int, default=512, help="KiB of a tar read at a time, mixed")
-    parser.add_argument("--headers", type=int, default=64, help="headers, or pieces, under way")
-    parser.add_argument("--batch", type=int, default=64, help="images under way, in place")
+    parser.add_argument(
+        "--headers", type=int, default=UNDER_WAY, help="headers, or pieces, under way"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=ANNOUNCED_IMAGES, help="images under way, in place"
+    )
     args = parser.parse_args()
     fsspec.register_implementation("sim", Simulated)
     datasets.disable_progress_bars()
