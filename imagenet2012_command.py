@@ -241,7 +241,7 @@ def prepare(**options: Any) -> None:
     on. With --size, larger images are resized (upright, RGB, JPEG); smaller ones keep their bytes.
 
     With --in-place and --output, the shards hold only where in the archives each image is: a folder
-    of some 50 MB for every program that takes a dataset's folder, if this package is installed
+    of some 40 MB for every program that takes a dataset's folder, if this package is installed
     where it runs. With --portable, as always with --push, other machines read it too: from the
     archives in the folder that IMAGENET2012_DIR names there.
 

@@ -118,8 +118,8 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             if _is_header_of(block, name, size):
                 return data
         advice = (
-            "The archive was replaced, cut or damaged since the dataset was made: load it "
-            "again from its folder to index the archive that is there now."
+            "The archive was replaced, cut or damaged since the dataset was made. If it is right "
+            "now, load it again from its folder; a folder of shards must be prepared again."
         )
         raise ArchiveError(archive.path, f"{name} ({size:,} bytes) is not here.", offset, advice)
 
@@ -221,6 +221,24 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     if header is None or header.kind not in REGULAR:
         return False
     return (header.name, header.size) == (name, size)
+
+
+def missing_images(archive: Archive, urls: Iterable[str]) -> Iterator[str]:
+    """Yield the names of images that are not where URLs say, by their headers."""
+    archive.advise("RANDOM")
+
+    def coming(url: str) -> tuple[int, int, str]:
+        _, offset, size, name = Imagenet2012FileSystem.parse(url)
+        return offset, size, name
+
+    def announced_header(place: tuple[int, int, str]) -> tuple[int, int, str]:
+        archive.announce(place[0], BLOCK)
+        return place
+
+    for offset, size, name in begun_ahead(map(announced_header, sorted(map(coming, urls)))):
+        fits = offset + BLOCK + size <= archive.size
+        if not (fits and _is_header_of(archive.read(offset, BLOCK), name, size)):
+            yield name
 
 
 def read_place(path: str) -> bytes:

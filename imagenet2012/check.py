@@ -194,7 +194,7 @@ def _parts_of_archive(report: Report, archive: Archive) -> Iterator[tuple[Tar, R
     try:
         tars = class_tars(archive, WNIDS)
     except ArchiveError as error:
-        report.problems.append(first_line(error))
+        report.problems.append(f"{first_line(error)} What follows was not looked at.")
         tars = tuple(_whole_class_tars(archive))
     report.class_tars = len(tars)
     for tar in tars:

@@ -144,12 +144,14 @@ def load(
 
 
 def check_what_has_no_meaning(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:
-    """Raise `NotImplementedError` or `TypeError` for what would be taken otherwise than meant."""
+    """Raise an error for what would be taken otherwise than it is meant."""
     if streaming and options.get("num_proc") is not None:
         raise NotImplementedError(
             "A stream is read where it is iterated: num_proc has no meaning there. For several "
             "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
         )
+    if data_dir == "":
+        raise ValueError("data_dir is empty: is a variable unset that should hold it?")
     if isinstance(data_dir, list | tuple | dict):
         raise TypeError("data_dir is one folder. For archives in several, pass data_files.")
 

@@ -13,6 +13,7 @@ from imagenet2012 import cluster
 from imagenet2012 import export as exports
 from imagenet2012 import hub
 from imagenet2012.archives import absolute
+from imagenet2012.archives import check_size
 from imagenet2012.archives import find_archives
 from imagenet2012.archives import is_dir
 from imagenet2012.console import bar
@@ -47,31 +48,37 @@ def prepare_repository(
 ) -> None:
     """Write all shards, then the card, and upload them to the repository `push`."""
     archives = find_archives(absolute(folder))
-    for split, path in archives.items():  # all that can be known, before the hours of work
-        called(split, path, options)
+    wanted = dict.fromkeys(options["splits"] or archives)
+    for split in [split for split in wanted if split in archives]:  # before the hours of work
+        called(split, archives[split], options)
+        check_size(split, archives[split], strict=not options["no_checks"])
     card.check_card(output)
     if options["ray"]:
         cluster.connected()
     if push:
         hub.get_repository(push, public)
-    loaded = {
-        split: load_in_place(folder, split, options)
-        for split in dict.fromkeys(options["splits"] or archives)
-    }
+    loaded = {split: load_in_place(folder, split, options) for split in wanted}
     name = os.path.abspath(output)  # a relative path could be a name for `load_dataset`
     with locked(output):
         write_shards(archives, loaded, output / "data", options)
         files = card.write_card(output, push or name)
         if push:
             hub.upload(output, files, push)
-    click.echo(f'Load it with: datasets.load_dataset("{name}")')
+    where = ", where IMAGENET2012_DIR names the archives' folder" * options["portable"]
+    click.echo(f'Load it with: datasets.load_dataset("{name}"){where}')
     if push:
         click.echo(f"Uploaded to the dataset repository {push}.")
 
 
 def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.Dataset:
-    """Return a split whose images stay in their archive."""
-    return imagenet2012.load(
+    """Return a split whose images stay in their archive.
+
+    Raises
+    ------
+    ValueError
+        If it is known from before, when it was not checked, and is not the original.
+    """
+    dataset = imagenet2012.load(
         folder,
         "in_place",
         split=split,
@@ -82,6 +89,10 @@ def load_in_place(folder: str, split: str, options: dict[str, Any]) -> datasets.
         num_proc=None if options["ray"] else options["num_proc"],
         keep_in_memory=options["ray"],
     )
+    if not options["no_checks"] and len(dataset) != (wanted := SOURCES[split].num_examples):
+        problem = f"{len(dataset):,} {split} images instead of {wanted:,}"
+        raise ValueError(f"{problem}. For a subset pass --no-checks.")
+    return dataset
 
 
 def called(split: str, path: str, options: dict[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 
 from imagenet2012.archives import archives_in
 from imagenet2012.archives import is_dir
@@ -13,8 +14,10 @@ from imagenet2012.export import read_plan
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.in_place import NamedImage
+from imagenet2012.in_place import missing_images
 from imagenet2012.in_place import open_named
 from imagenet2012.seal import is_whole
+from imagenet2012.storage import Archive
 from imagenet2012.storage import is_url
 
 Progress = Callable[[int], object]
@@ -89,19 +92,26 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
     progress : callable
         Told of the shards that were read.
     """
-    problems = []
+    archive, problems = _archive_of(plan)
+    gone: list[str] = []
     for shard in range(plan.shards):
         path = Path(folder, "data", plan.name(shard))
         if not path.exists():
             problems.append(f"{path} is missing")
         elif read_plan(path) != plan or not _is_whole(path):
             problems.append(f"{path} is damaged, or of another export")
+        elif archive:
+            images = pq.ParquetFile(path).read(columns=["image.path"])["image"].to_pylist()
+            gone += missing_images(archive, [image["path"] for image in images])
         progress(1)
+    if archive and gone:
+        problems.append(
+            f"{len(gone):,} images are not where the index says, {gone[0]} first: {archive.path} "
+            "was replaced or damaged since"
+        )
     expected = SOURCES[plan.split].num_examples
     if strict and plan.rows != expected:
         problems.append(f"{plan.rows:,} images instead of {expected:,}")
-    if plan.in_place:
-        problems += _problems_in_place(plan.in_place, plan)
     return problems
 
 
@@ -110,17 +120,15 @@ def _is_whole(path: Path) -> bool:
         return is_whole(file)
 
 
-def _problems_in_place(name: str, plan: Plan) -> list[str]:
-    """Say what keeps the images of an index from being read where its URLs say."""
-    if is_dir(name):
-        return []  # of a tree, each image is a file of its own, which says if it is gone
+def _archive_of(plan: Plan) -> tuple[Archive | None, list[str]]:
+    """Open the archive of an index, to look at each header, or say what is wrong with it."""
+    if not plan.in_place or is_dir(plan.in_place):
+        return None, []  # of a tree, each image is a file of its own, which says if it is gone
     try:
-        archive = open_named(name)
+        archive = open_named(plan.in_place)
     except ArchiveError as error:
-        return [" ".join(str(error).split())]
+        return None, [" ".join(str(error).split())]
     if archive.size != plan.archive_bytes:
-        return [
-            f"{archive.path} has {archive.size:,} bytes, the archive of the index had "
-            f"{plan.archive_bytes:,}"
-        ]
-    return []
+        found = f"{archive.path} has {archive.size:,} bytes, the archive of the index had "
+        return None, [f"{found}{plan.archive_bytes:,}"]
+    return None if archive.is_remote else archive, []  # there each header would be a request

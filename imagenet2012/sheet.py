@@ -68,7 +68,7 @@ def chosen_rows(
         wanted = find_classes(classes, dataset.features["label"].names)
         chosen = np.flatnonzero(np.isin(labels, wanted))
         if not len(chosen):
-            others = " or ".join(f"--split {s}" for s in splits if s != dataset.split)
+            others = " or ".join(f"--split {s}" for s in splits if s not in (dataset.split, "test"))
             hint = f" Try {others}." if others else ""
             raise ValueError(f"No image of these classes in the {dataset.split} split.{hint}")
     return np.random.default_rng(seed).permutation(chosen)

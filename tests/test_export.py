@@ -35,10 +35,11 @@ Run = Callable[..., Result]
 def run(archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Export the validation split with a cache of the test's own."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    common = ("--no-checks", "--split", "validation", "--num-proc", "1", "--shard-size", "20kB")
+    common = ("--no-checks", "--split", "validation", "--num-proc", "1")
 
     def invoke(*options: object) -> Result:
-        arguments = ("prepare", archives.folder, *common, *options)
+        small = ("--shard-size", "20kB") if "--output" in options else ()
+        arguments = ("prepare", archives.folder, *common, *small, *options)
         result = CliRunner().invoke(main, [str(one) for one in arguments])
         assert result.exception is None or isinstance(result.exception, SystemExit), (
             result.exception

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -593,6 +594,47 @@ def test_check_proves_shards(make: Make, exported: Path, archives: Archives) -> 
     told = json.loads(result.output)
     assert (result.exit_code, told["ok"]) == (1, False)
     assert told["shards"][0]["problems"] == ["60 images instead of 1,281,167"]
+
+
+@pytest.mark.parametrize("fault", ["a header", "another order"])
+def test_check_looks_at_every_header_that_an_index_names(
+    fault: str, make: Make, archives: Archives, tmp_path: Path
+) -> None:
+    """An archive of the same size may be another."""
+    folder = Path(shutil.copytree(archives.folder, tmp_path / "mine"))
+    output = make("--shards", 2, "--split", "train", folder=folder)
+    data = (folder / TRAIN).read_bytes()
+    name = b"n01440764_10026.JPEG"
+    with tarfile.open(folder / TRAIN) as tar:
+        members = [(one.name, tar.extractfile(one).read()) for one in tar]  # type: ignore[union-attr]
+    if fault == "a header":
+        start = data.index(name + b"\0")
+        (folder / TRAIN).write_bytes(data[:start] + bytes(512) + data[start + 512 :])
+        said = f"1 images are not where the index says, {name.decode()} first"
+    else:
+        (folder / TRAIN).write_bytes(fakes.tar(members[::-1]))
+        said = "images are not where the index says"
+    assert (folder / TRAIN).stat().st_size == len(data)
+    result = run("check", output, "--no-checks")
+    assert result.exit_code == 1 and said in " ".join(result.output.split()), result.output
+
+
+def test_what_was_loaded_without_checks_is_checked_before_an_export(
+    make: Make, archives: Archives, tmp_path: Path
+) -> None:
+    make("--shards", 1)
+    for options in (("--in-place",), ()):
+        result = run("prepare", archives.folder, "--output", tmp_path / "other", *options)
+        assert result.exit_code == 1 and "pass --no-checks" in result.output
+    assert not (tmp_path / "other").exists()
+    folder = tmp_path / "tree" / "val"
+    folder.mkdir(parents=True)
+    with tarfile.open(archives.folder / VAL) as tar:
+        tar.extractall(folder, filter="data")
+    shutil.rmtree(tmp_path / "out")
+    make("--shards", 1, folder=folder.parent)
+    result = run("prepare", folder.parent, "--in-place", "--output", tmp_path / "other")
+    assert result.exit_code == 1 and "90 validation images instead of 50,000" in result.output
 
 
 def test_check_finds_what_is_wrong_with_shards(make: Make, tmp_path: Path) -> None:
