@@ -18,6 +18,7 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -271,7 +272,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         with told_of_the_cache(self._cache_dir_root):
             super().download_and_prepare(*args, **kwargs)
         if not self._is_new:
-            note_folder(self._output_dir, self._archives_of_cache())
+            with contextlib.suppress(ManualDownloadError):  # they are gone
+                note_folder(self._output_dir, self._archives_of_cache())
         mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
         if not self._is_new and mode != datasets.VerificationMode.NO_CHECKS:
             self._check_again(mode)
@@ -462,16 +464,15 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._rely()
-        self._restore_features()
-        self.info = RowInfo(**vars(self.info))
+        self._restore_features(streaming=True)
         return super().as_streaming_dataset(*args, **kwargs)
 
-    def _restore_features(self) -> None:
+    def _restore_features(self, streaming: bool = False) -> None:
         # Where a prepared copy is found, `datasets` takes the features that were stored with it.
         image = self.info.features.get("image")
         if type(image) is datasets.Image:
             self.info.features["image"] = NamedImage(image.mode, image.decode)
-        if self.config.name == "in_place":
+        if streaming or self.config.name == "in_place":
             self.info = RowInfo(**vars(self.info))
 
 
