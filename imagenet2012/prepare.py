@@ -51,7 +51,8 @@ def prepare_repository(
     wanted = dict.fromkeys(options["splits"] or archives)
     for split in [split for split in wanted if split in archives]:  # before the hours of work
         called(split, archives[split], options)
-        check_size(split, archives[split], strict=not options["no_checks"])
+        if not options["no_checks"]:
+            check_size(split, archives[split], strict=True)
     card.check_card(output)
     if options["ray"]:
         cluster.connected()

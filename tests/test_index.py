@@ -619,6 +619,11 @@ def test_check_looks_at_every_header_that_an_index_names(
     assert result.exit_code == 1 and said in " ".join(result.output.split()), result.output
 
 
+def test_without_checks_nothing_is_said_of_sizes(archives: Archives, tmp_path: Path) -> None:
+    options = ("--no-checks", "--num-proc", 1, "--in-place", "--output", tmp_path / "out")
+    assert "Warning" not in run("prepare", archives.folder, *options).output
+
+
 def test_what_was_loaded_without_checks_is_checked_before_an_export(
     make: Make, archives: Archives, tmp_path: Path
 ) -> None:
