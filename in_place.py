@@ -110,7 +110,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         """
         path, offset, size, name = cls.parse(url)
         archive = open_named(path)
-        fits = size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
+        fits = _fits(archive, offset, size)
         if fits and size > LARGE_IMAGE:
             fits = _is_header_of(archive.read(offset, BLOCK), name, size)
         if fits:
@@ -131,7 +131,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             archive = open_named(path)
         except (OSError, ArchiveError):
             return
-        if size <= LARGE_IMAGE and offset + BLOCK + size <= archive.size:
+        if size <= LARGE_IMAGE and _fits(archive, offset, size):
             archive.announce(offset, BLOCK + size)
 
     def cat_file(
@@ -223,20 +223,22 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     return (header.name, header.size) == (name, size)
 
 
+def _fits(archive: Archive, offset: int, size: int) -> bool:
+    """Tell whether an archive has room for an image of this size after the header at `offset`."""
+    return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
+
+
 def missing_images(archive: Archive, urls: Iterable[str]) -> Iterator[str]:
     """Yield the names of images that are not where URLs say, by their headers."""
     archive.advise("RANDOM")
-
-    def coming(url: str) -> tuple[int, int, str]:
-        _, offset, size, name = Imagenet2012FileSystem.parse(url)
-        return offset, size, name
 
     def announced_header(place: tuple[int, int, str]) -> tuple[int, int, str]:
         archive.announce(place[0], BLOCK)
         return place
 
-    for offset, size, name in begun_ahead(map(announced_header, sorted(map(coming, urls)))):
-        fits = offset + BLOCK + size <= archive.size
+    places = sorted(Imagenet2012FileSystem.parse(url)[1:] for url in urls)
+    for offset, size, name in begun_ahead(map(announced_header, places)):
+        fits = _fits(archive, offset, size)
         if not (fits and _is_header_of(archive.read(offset, BLOCK), name, size)):
             yield name
 

@@ -78,8 +78,7 @@ def status_of_split(path: str) -> Status | None:
 
     Its version is a hash of inode, size and times of the folder, and of each class folder or class
     tar in it: also of the times that no program can set back, as a subset may have the times of the
-    whole. So it changes when a file is added, taken away or renamed, but
-    not when one is overwritten.
+    whole. It changes when a file is added, taken away or renamed, but not when one is overwritten.
     """
     status = status_of(path)
     if status is None or not status.is_dir or is_url(path):

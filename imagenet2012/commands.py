@@ -219,18 +219,19 @@ def check_options(
     if options["quality"] and not options["size"]:
         raise click.UsageError("--quality goes with --size: other images keep their bytes.")
     if not output:
-        for name, value in {"push": push, **options}.items():
-            if value and name in NEED_OUTPUT:
-                option = f"--{name.replace('_', '-')}"
-                raise click.UsageError(f"{option} goes with --output: give it.")
+        if option := first_given({"push": push, **options}, *NEED_OUTPUT):
+            raise click.UsageError(f"{option} goes with --output: give it.")
         return
     if options["order"]:
         raise click.UsageError("--output shuffles the images by --seed: leave --order out.")
     if archives_in(absolute(output)) or trees_in(absolute(output), {}):
         raise click.UsageError(f"{output} holds the images: give --output another folder.")
-    others = ("size", "ray", "shard_size") if options["in_place"] else ("portable", "shards")
-    for name in (name for name in others if options[name]):
-        option = f"--{name.replace('_', '-')}"
-        if options["in_place"]:
-            raise click.UsageError(f"--in-place writes no images: leave {option} out.")
+    if options["in_place"] and (option := first_given(options, "size", "ray", "shard_size")):
+        raise click.UsageError(f"--in-place writes no images: leave {option} out.")
+    if not options["in_place"] and (option := first_given(options, "portable", "shards")):
         raise click.UsageError(f"{option} goes with --in-place: give it.")
+
+
+def first_given(options: dict[str, Any], *names: str) -> str:
+    """Return the first of these options that was given, as it is typed, or nothing."""
+    return next((f"--{name.replace('_', '-')}" for name in names if options[name]), "")
