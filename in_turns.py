@@ -2,8 +2,10 @@
 
 import collections
 import itertools
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 from typing import Generic
 from typing import TypeVar
 
@@ -40,11 +42,16 @@ class _Stream(Generic[T]):
         self.is_done = True
 
 
-def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator[Iterator[T]]:
+def in_turns(
+    streams: Iterable[Iterator[T]],
+    width: int = UNDER_WAY,
+    before_turn: Callable[[], None] = lambda: None,
+) -> Iterator[Iterator[T]]:
     """Yield what streams yield, stream by stream, of which `width` are advanced in turn.
 
     So what each of them has announced arrives while the others are read. What is yielded must be
-    used up before the next is asked for; an error is raised where its stream is.
+    used up before the next is asked for; an error is raised where its stream is. `before_turn` is
+    called before they are advanced.
     """
     waiting = iter(streams)
     running: collections.deque[_Stream[T]] = collections.deque()
@@ -55,6 +62,7 @@ def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator
                 yield stream.found.popleft()
                 continue
             running.extend(map(_Stream, itertools.islice(waiting, width - len(running))))
+            before_turn()
             for one in running:
                 if not one.is_done:
                     one.advance()
@@ -66,3 +74,26 @@ def in_turns(streams: Iterable[Iterator[T]], width: int = UNDER_WAY) -> Iterator
         while running:
             yield items_of(running[0])
             running.popleft()
+
+
+def members_in_turns(pieces: Iterable[tuple[Any, Any]]) -> Iterator[Iterator[Any]]:
+    """Yield the members of regions, region by region, of which many are followed in turn.
+
+    What they announce in a turn is made known together before the next: a disk that is told of many
+    reads at once is woken once, and a cold header takes two thirds of the time.
+
+    Parameters
+    ----------
+    pieces : iterable of (TarReader or FileReader, Region)
+    """
+    held: list[tuple[Any, int, int]] = []
+
+    def members(reader: Any, region: Any) -> Iterator[Any]:
+        return reader.members(region, lambda *place: held.append((reader.archive, *place)))
+
+    def announce_all() -> None:
+        for archive, offset, size in held:
+            archive.announce(offset, size)
+        held.clear()
+
+    return in_turns(itertools.starmap(members, pieces), before_turn=announce_all)

@@ -15,7 +15,7 @@ from .ilsvrc2012 import SOURCES
 from .ilsvrc2012 import ArchiveError
 from .in_place import place_of
 from .in_turns import begun_ahead
-from .in_turns import in_turns
+from .in_turns import members_in_turns
 from .splits import reader_of
 from .storage import Archive
 from .tree_listing import Part
@@ -121,10 +121,8 @@ class RowReader:
         # Rows are made only when their turn comes, as members take less memory until then.
         parts = [self.parts[shard.first] for shard in shards]
         readers = [reader_of(self.archive, part, self.pattern) for part in parts]
-        members = in_turns(
-            reader.members(part.region(shard.region, shard.regions))
-            for reader, part, shard in zip(readers, parts, shards, strict=True)
-        )
+        regions = [part.region(s.region, s.regions) for part, s in zip(parts, shards, strict=True)]
+        members = members_in_turns(zip(readers, regions, strict=True))
         return map(self._rows_of_members, parts, readers, members)
 
     def _rows_of_shard(self, shard: Shard) -> Iterator[Row]:

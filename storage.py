@@ -267,10 +267,11 @@ class Archive:
         """Let the kernel fetch what will be read soon, without waiting for it."""
         if not HAS_FADVISE:
             return
-        stop, step, advice = offset + size, ANNOUNCED_BYTES, os.POSIX_FADV_WILLNEED
         try:
-            for start in range(offset, stop, step):
-                os.posix_fadvise(self._fd, start, min(step, stop - start), advice)
+            while size > 0:
+                step = min(size, ANNOUNCED_BYTES)
+                os.posix_fadvise(self._fd, offset, step, os.POSIX_FADV_WILLNEED)
+                offset, size = offset + step, size - step
         except OSError:
             pass  # what is wrong is said by the read
 

@@ -9,6 +9,7 @@ import io
 import re
 import tarfile
 import zlib
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -185,7 +186,11 @@ class TarReader:
     def __init__(self, archive: Archive, tar: Tar, pattern: re.Pattern[str]) -> None:
         self.archive, self.tar, self.pattern = archive, tar, pattern
 
-    def members(self, region: Region | None = None) -> Iterator[Member]:
+    def members(
+        self,
+        region: Region | None = None,
+        announce: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Member]:
         """Return the members of a region, or of the whole tar, that `pattern` names.
 
         Where they begin is announced at once, and each header while the last member is used. So
@@ -196,6 +201,12 @@ class TarReader:
         raises: each follows the headers to its end, and where they lead must be what the search
         finds for the next.
 
+        Parameters
+        ----------
+        region : Region, optional
+        announce : callable, optional
+            Called instead of the archive's `announce`.
+
         Raises
         ------
         ArchiveError
@@ -203,15 +214,16 @@ class TarReader:
             off (also between two members), data follow its end, or two regions do not meet.
         """
         region = region or Region(self.tar.start, self.tar.end)
+        announce = announce or self.archive.announce
         if region.start == self.tar.start:
-            self.archive.announce(region.start, BLOCK)
+            announce(region.start, BLOCK)
         else:
-            self.archive.announce(region.start, min(SEARCHED, region.stop - region.start))
+            announce(region.start, min(SEARCHED, region.stop - region.start))
         if region.stop < self.tar.end:
-            self.archive.announce(region.stop, min(SEARCHED, self.tar.end - region.stop))
-        return self._members(region)
+            announce(region.stop, min(SEARCHED, self.tar.end - region.stop))
+        return self._members(region, announce)
 
-    def _members(self, region: Region) -> Iterator[Member]:
+    def _members(self, region: Region, announce: Callable[[int, int], None]) -> Iterator[Member]:
         start, stop = region
         offset = start if start == self.tar.start else self._first_header(start, stop)
         if offset is None:
@@ -223,7 +235,7 @@ class TarReader:
                 return self.check_end(offset)
             offset = member.next
             if self._is_wanted(member):
-                self.archive.announce(offset, BLOCK)
+                announce(offset, BLOCK)
                 yield member
         self._check_meeting(stop, offset)
 

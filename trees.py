@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 from typing import TypeVar
 
 from .ilsvrc2012 import ArchiveError
@@ -53,7 +54,7 @@ class FileReader:
     def __init__(self, archive: "Tree", files: Files) -> None:
         self.archive, self.files = archive, files
 
-    def members(self, region: Region | None = None) -> Iterator[File]:
+    def members(self, region: Region | None = None, announce: Any = None) -> Iterator[File]:
         """Return the images of a region, or all, without a look at them."""
         files = self.files.listed(region)
         ahead = self.archive.ahead

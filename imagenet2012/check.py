@@ -16,7 +16,7 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.ilsvrc2012 import ArchiveError
 from imagenet2012.ilsvrc2012 import read_labels
-from imagenet2012.in_turns import in_turns
+from imagenet2012.in_turns import members_in_turns
 from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.splits import open_split
 from imagenet2012.splits import reader_of
@@ -135,7 +135,9 @@ def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
     counts: Counter[str] = Counter()
     pattern = SOURCES[report.split].image
     pieces = list(parts(report, archive))
-    followed = in_turns(reader_of(archive, tar, pattern).members(region) for tar, region in pieces)
+    followed = members_in_turns(
+        (reader_of(archive, tar, pattern), region) for tar, region in pieces
+    )
     for (tar, region), members in zip(pieces, followed, strict=True):
         names: set[str] = set()
         try:

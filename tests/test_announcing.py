@@ -121,6 +121,8 @@ def test_headers_of_an_index_are_announced_while_others_are_read(
         announced = len(calls) - calls[::-1].index(("announce", offset, BLOCK))
         read = calls.index(("read", offset, BLOCK), announced)
         assert read - announced >= min(UNDER_WAY, 12) - 1, offset
+    runs = [len(list(run)) for kind, run in itertools.groupby(calls, lambda call: call[0])]
+    assert sum(run >= 10 for run in runs) >= 8  # together, so that a disk is woken once for all
 
 
 def test_mixed_order_announces_pieces_in_steps(tmp_path: Path, calls: Calls) -> None:
