@@ -7,31 +7,18 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import datasets
 import fsspec
-from datasets.exceptions import ManualDownloadError
-from datasets.exceptions import NonMatchingChecksumError
+from datasets.exceptions import ManualDownloadError, NonMatchingChecksumError
 from datasets.utils.py_utils import size_str
 
-from .contents import NO_TAR
-from .contents import kind_of
-from .ilsvrc2012 import DOWNLOAD_PAGE
-from .ilsvrc2012 import IMAGE_NAME
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
-from .ilsvrc2012 import without_secrets
+from .contents import NO_TAR, kind_of
+from .ilsvrc2012 import DOWNLOAD_PAGE, IMAGE_NAME, SOURCES, ArchiveError, without_secrets
 from .options import meant
-from .storage import Region
-from .storage import Tar
-from .storage import is_url
-from .storage import logger
-from .storage import open_archive
-from .storage import status_of
-from .storage import storage_of
+from .storage import Region, Tar, is_url, logger, open_archive, status_of, storage_of
 from .tree_listing import trees_in
 
 FOLDER_VARIABLE = "IMAGENET2012_DIR"

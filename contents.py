@@ -11,20 +11,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from .ilsvrc2012 import CLASS_TAR
-from .ilsvrc2012 import CLUTTER
-from .ilsvrc2012 import DOWNLOAD_PAGE
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, DOWNLOAD_PAGE, SOURCES, ArchiveError
 from .splits import open_split
-from .storage import BLOCK
-from .storage import Archive
-from .storage import is_url
-from .storage import open_archive
-from .storage import status_of
-from .storage import storage_of
-from .tar_reader import REGULAR
-from .tar_reader import member_at
+from .storage import BLOCK, Archive, is_url, open_archive, status_of, storage_of
+from .tar_reader import REGULAR, member_at
 from .tree_listing import kind_of_tree
 
 # How other files begin, in words, and what decompresses them.

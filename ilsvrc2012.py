@@ -5,8 +5,7 @@ import functools
 import io
 import os
 import re
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fsspec
 

@@ -25,68 +25,52 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets.data_files import DataFilesDict
-from datasets.data_files import DataFilesList
-from datasets.exceptions import ManualDownloadError
-from datasets.exceptions import NonMatchingSplitsSizesError
+from datasets.data_files import DataFilesDict, DataFilesList
+from datasets.exceptions import ManualDownloadError, NonMatchingSplitsSizesError
 
-from .archives import FOLDER_VARIABLE
-from .archives import INSTRUCTIONS
-from .archives import absolute
-from .archives import check_sha256
-from .archives import check_size
-from .archives import check_space
-from .archives import find_archives
-from .archives import given_archives
-from .archives import is_dir
-from .archives import listed
-from .archives import told_of_the_cache
-from .archives import warn_of_missing
-from .arrow_tables import BUFFER_BYTES
-from .arrow_tables import MAX_TABLE_BYTES
-from .arrow_tables import ImageBuffer
-from .arrow_tables import Place
-from .arrow_tables import Row
-from .arrow_tables import WritesTables
-from .arrow_tables import key_of
-from .arrow_tables import prefetched
-from .arrow_tables import repeated_name
-from .arrow_tables import tables_of
-from .arrow_tables import without_garbage_collection
+from .archives import (
+    FOLDER_VARIABLE,
+    INSTRUCTIONS,
+    absolute,
+    check_sha256,
+    check_size,
+    check_space,
+    find_archives,
+    given_archives,
+    is_dir,
+    listed,
+    told_of_the_cache,
+    warn_of_missing,
+)
+from .arrow_tables import (
+    BUFFER_BYTES,
+    MAX_TABLE_BYTES,
+    ImageBuffer,
+    Place,
+    Row,
+    WritesTables,
+    key_of,
+    prefetched,
+    repeated_name,
+    tables_of,
+    without_garbage_collection,
+)
 from .contents import check_kind
-from .copies import note_folder
-from .copies import write_origin
-from .ilsvrc2012 import DOWNLOAD_PAGE
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
-from .ilsvrc2012 import read_labels
-from .ilsvrc2012 import without_secrets
-from .in_place import NamedImage
-from .in_place import RowInfo
-from .in_place import StoredImage
+from .copies import note_folder, write_origin
+from .ilsvrc2012 import DOWNLOAD_PAGE, SOURCES, ArchiveError, read_labels, without_secrets
+from .in_place import NamedImage, RowInfo, StoredImage
 from .in_turns import in_turns
-from .options import check_options
-from .options import check_value
-from .rows import RowReader
-from .rows import Shard
-from .rows import shards_of
-from .splits import is_official
-from .splits import open_split
-from .splits import parts_of
-from .splits import reader_of
-from .storage import Status
-from .storage import is_url
-from .storage import logger
-from .storage import storage_of
+from .options import check_options, check_value
+from .rows import RowReader, Shard, shards_of
+from .splits import is_official, open_split, parts_of, reader_of
+from .storage import Status, is_url, logger, storage_of
 from .tar_reader import TarReader
-from .tree_listing import Part
-from .tree_listing import status_of_split
+from .tree_listing import Part, status_of_split
 from .trees import Tree
 
 # `datasets` 3 copies what the script imports, but not what that imports in turn. On the line of an

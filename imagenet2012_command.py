@@ -6,8 +6,7 @@ It stands beside the package, whose import takes a second, so that ``--help`` is
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 

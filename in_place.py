@@ -6,35 +6,30 @@ import functools
 import io
 import os
 import re
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import datasets
 import fsspec
 import PIL.Image
 import PIL.ImageOps
 
-from .archives import FOLDER_VARIABLE
-from .archives import absolute
-from .ilsvrc2012 import IMAGE_NAME
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
+from .archives import FOLDER_VARIABLE, absolute
+from .ilsvrc2012 import IMAGE_NAME, SOURCES, ArchiveError
 from .in_turns import begun_ahead
-from .storage import BLOCK
-from .storage import MAX_IMAGE_BYTES
-from .storage import Archive
-from .storage import announce_file
-from .storage import is_url
-from .storage import open_archive
-from .storage import read_file
-from .storage import status_of
-from .storage import storage_of
-from .tar_reader import REGULAR
-from .tar_reader import Member
-from .tar_reader import read_header
+from .storage import (
+    BLOCK,
+    MAX_IMAGE_BYTES,
+    Archive,
+    announce_file,
+    is_url,
+    open_archive,
+    read_file,
+    status_of,
+    storage_of,
+)
+from .tar_reader import REGULAR, Member, read_header
 from .tree_listing import File
 
 PREFIX = "imagenet2012://"

@@ -2,20 +2,13 @@
 
 import functools
 import random
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Sequence
-from typing import Any
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from .arrow_tables import ImageBuffer
-from .arrow_tables import Place
-from .arrow_tables import Row
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
+from .arrow_tables import ImageBuffer, Place, Row
+from .ilsvrc2012 import SOURCES, ArchiveError
 from .in_place import place_of
-from .in_turns import begun_ahead
-from .in_turns import members_in_turns
+from .in_turns import begun_ahead, members_in_turns
 from .splits import reader_of
 from .storage import Archive
 from .tree_listing import Part

@@ -9,22 +9,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from .ilsvrc2012 import NUM_CLASSES
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
-from .ilsvrc2012 import Labels
-from .storage import Archive
-from .storage import Tar
-from .storage import is_url
-from .storage import open_archive
-from .storage import status_of
-from .tar_reader import TarReader
-from .tar_reader import class_tars
-from .tree_listing import Files
-from .tree_listing import Part
-from .trees import ClassTar
-from .trees import FileReader
-from .trees import Tree
+from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
+from .storage import Archive, Tar, is_url, open_archive, status_of
+from .tar_reader import TarReader, class_tars
+from .tree_listing import Files, Part
+from .trees import ClassTar, FileReader, Tree
 
 
 def open_split(path: str, is_checked: bool = True) -> Any:

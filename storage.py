@@ -9,17 +9,12 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from typing import Any
-from typing import NamedTuple
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import datasets
 
-from .ilsvrc2012 import ArchiveError
-from .ilsvrc2012 import without_secrets
+from .ilsvrc2012 import ArchiveError, without_secrets
 
 logger = datasets.logging.get_logger("datasets.imagenet2012")
 

@@ -9,22 +9,11 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from .ilsvrc2012 import CLASS_TAR
-from .ilsvrc2012 import CLUTTER
-from .ilsvrc2012 import IMAGE_NAME
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
-from .storage import BLOCK
-from .storage import MAX_IMAGE_BYTES
-from .storage import Archive
-from .storage import Region
-from .storage import Tar
-from .storage import logger
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError
+from .storage import BLOCK, MAX_IMAGE_BYTES, Archive, Region, Tar, logger
 
 # ------------------------------------------------------------------------- headers
 

@@ -5,25 +5,12 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from .ilsvrc2012 import CLASS_TAR
-from .ilsvrc2012 import CLUTTER
-from .ilsvrc2012 import IMAGE_NAME
-from .ilsvrc2012 import SOURCES
-from .ilsvrc2012 import ArchiveError
-from .ilsvrc2012 import Labels
-from .storage import Region
-from .storage import Status
-from .storage import Tar
-from .storage import is_url
-from .storage import open_archive
-from .storage import status_of
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError, Labels
+from .storage import Region, Status, Tar, is_url, open_archive, status_of
 
 T = TypeVar("T")
 R = TypeVar("R")

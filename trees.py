@@ -7,29 +7,23 @@ each of which a reader yields the members of a region, and a member has a name a
 
 import io
 import os
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from typing import Any
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
-from .ilsvrc2012 import ArchiveError
-from .ilsvrc2012 import Labels
+from .ilsvrc2012 import ArchiveError, Labels
 from .in_turns import begun_ahead
-from .storage import MAX_IMAGE_BYTES
-from .storage import Archive
-from .storage import Region
-from .storage import Tar
-from .storage import announce_file
-from .storage import logger
-from .storage import open_archive
-from .storage import read_file
-from .storage import status_of
-from .tree_listing import ANNOUNCED_FILES
-from .tree_listing import File
-from .tree_listing import Files
-from .tree_listing import in_threads
-from .tree_listing import list_tree
+from .storage import (
+    MAX_IMAGE_BYTES,
+    Archive,
+    Region,
+    Tar,
+    announce_file,
+    logger,
+    open_archive,
+    read_file,
+    status_of,
+)
+from .tree_listing import ANNOUNCED_FILES, File, Files, in_threads, list_tree
 
 T = TypeVar("T")
 R = TypeVar("R")

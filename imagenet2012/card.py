@@ -9,13 +9,9 @@ import datasets
 import pyarrow.parquet as pq
 
 from imagenet2012.archives import FOLDER_VARIABLE
-from imagenet2012.export import Plan
-from imagenet2012.export import read_plan
-from imagenet2012.export import read_record
-from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.imagenet2012 import CITATION
-from imagenet2012.imagenet2012 import VERSION
+from imagenet2012.export import Plan, read_plan, read_record
+from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE, SOURCES
+from imagenet2012.imagenet2012 import CITATION, VERSION
 
 MARK = "<!-- Written by `imagenet2012 prepare`, which writes it anew when it runs again. -->"
 CARD = """\

@@ -2,34 +2,20 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from imagenet2012 import WNIDS
-from imagenet2012.archives import is_dir
-from imagenet2012.archives import sha256_of
-from imagenet2012.archives import size_of
+from imagenet2012.archives import is_dir, sha256_of, size_of
 from imagenet2012.contents import check_kind
-from imagenet2012.ilsvrc2012 import CLASS_TAR
-from imagenet2012.ilsvrc2012 import NUM_CLASSES
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.ilsvrc2012 import ArchiveError
-from imagenet2012.ilsvrc2012 import read_labels
+from imagenet2012.ilsvrc2012 import CLASS_TAR, NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_turns import members_in_turns
 from imagenet2012.rows import NUM_REGIONS
-from imagenet2012.splits import open_split
-from imagenet2012.splits import reader_of
-from imagenet2012.storage import Archive
-from imagenet2012.storage import Region
-from imagenet2012.storage import Tar
-from imagenet2012.tar_reader import TarReader
-from imagenet2012.tar_reader import class_tars
-from imagenet2012.tree_listing import Files
-from imagenet2012.tree_listing import Part
-from imagenet2012.tree_listing import list_tree
-from imagenet2012.trees import Tree
-from imagenet2012.trees import sizes_of
+from imagenet2012.splits import open_split, reader_of
+from imagenet2012.storage import Archive, Region, Tar
+from imagenet2012.tar_reader import TarReader, class_tars
+from imagenet2012.tree_listing import Files, Part, list_tree
+from imagenet2012.trees import Tree, sizes_of
 
 Progress = Callable[[int], object]
 

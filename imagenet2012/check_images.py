@@ -2,19 +2,13 @@
 
 import warnings
 
-from imagenet2012.check import Progress
-from imagenet2012.check import Report
-from imagenet2012.check import first_line
-from imagenet2012.check import parts
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012.check import Progress, Report, first_line, parts
+from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.in_place import decode_image
-from imagenet2012.splits import open_split
-from imagenet2012.splits import reader_of
+from imagenet2012.splits import open_split, reader_of
 from imagenet2012.storage import Region
 from imagenet2012.tree_listing import Part
-from imagenet2012.workers import advance
-from imagenet2012.workers import results
+from imagenet2012.workers import advance, results
 
 
 def decode_images(report: Report, *, processes: int, progress: Progress = lambda _: None) -> None:

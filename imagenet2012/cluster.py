@@ -12,11 +12,9 @@ import PIL
 import pyarrow as pa
 
 from imagenet2012 import export as exports
-from imagenet2012.export import Plan
-from imagenet2012.export import Progress
+from imagenet2012.export import Plan, Progress
 from imagenet2012.imagenet2012 import VERSION
-from imagenet2012.in_place import PREFIX
-from imagenet2012.in_place import Imagenet2012FileSystem
+from imagenet2012.in_place import PREFIX, Imagenet2012FileSystem
 from imagenet2012.storage import status_of
 
 # Of a lost node, or a worker that was killed. Without an end, a shard that always ends its worker

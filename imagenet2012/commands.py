@@ -7,33 +7,21 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import datasets
-from datasets.exceptions import DatasetsError
-from datasets.exceptions import ManualDownloadError
+from datasets.exceptions import DatasetsError, ManualDownloadError
 
-from imagenet2012 import export
-from imagenet2012 import hub
+from imagenet2012 import export, hub, reports, shards, sheet
 from imagenet2012 import prepare as preparing
-from imagenet2012 import reports
-from imagenet2012 import shards
-from imagenet2012 import sheet
-from imagenet2012.archives import INSTRUCTIONS
-from imagenet2012.archives import absolute
-from imagenet2012.archives import archives_in
-from imagenet2012.archives import find_archives
-from imagenet2012.archives import given_archives
+from imagenet2012.archives import INSTRUCTIONS, absolute, archives_in, find_archives, given_archives
 from imagenet2012.console import folded
 from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.storage import logger
-from imagenet2012.storage import status_of
+from imagenet2012.storage import logger, status_of
 from imagenet2012.tree_listing import trees_in
 from imagenet2012.workers import CORES
 

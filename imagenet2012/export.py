@@ -10,11 +10,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import datasets
@@ -26,13 +24,9 @@ from PIL import Image
 
 from imagenet2012 import seal
 from imagenet2012.ilsvrc2012 import without_secrets
-from imagenet2012.in_place import PREFIX
-from imagenet2012.in_place import read_place
-from imagenet2012.in_place import upright
-from imagenet2012.tree_listing import MEAN_IMAGE_BYTES
-from imagenet2012.tree_listing import status_of_split
-from imagenet2012.workers import advance
-from imagenet2012.workers import results
+from imagenet2012.in_place import PREFIX, read_place, upright
+from imagenet2012.tree_listing import MEAN_IMAGE_BYTES, status_of_split
+from imagenet2012.workers import advance, results
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200

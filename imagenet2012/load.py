@@ -11,37 +11,36 @@ import itertools
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 from datasets import packaged_modules
 from datasets.data_files import DataFilesDict
 from datasets.exceptions import ManualDownloadError
 
-from imagenet2012.archives import FOLDER_VARIABLE
-from imagenet2012.archives import INSTRUCTIONS
-from imagenet2012.archives import absolute
-from imagenet2012.archives import find_archives
-from imagenet2012.archives import given_archives
-from imagenet2012.archives import is_dir
-from imagenet2012.archives import listed
-from imagenet2012.archives import warn_of_missing
+from imagenet2012.archives import (
+    FOLDER_VARIABLE,
+    INSTRUCTIONS,
+    absolute,
+    find_archives,
+    given_archives,
+    is_dir,
+    listed,
+    warn_of_missing,
+)
 from imagenet2012.contents import check_kind
-from imagenet2012.copies import ORIGIN
-from imagenet2012.copies import read_origin
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.ilsvrc2012 import without_secrets
-from imagenet2012.imagenet2012 import DATA_HASH
-from imagenet2012.imagenet2012 import VERSION
-from imagenet2012.imagenet2012 import Imagenet2012
-from imagenet2012.imagenet2012 import Imagenet2012Config
-from imagenet2012.imagenet2012 import as_data_files
-from imagenet2012.imagenet2012 import remember
-from imagenet2012.options import check_value
-from imagenet2012.options import meant
-from imagenet2012.storage import is_url
-from imagenet2012.storage import logger
+from imagenet2012.copies import ORIGIN, read_origin
+from imagenet2012.ilsvrc2012 import SOURCES, without_secrets
+from imagenet2012.imagenet2012 import (
+    DATA_HASH,
+    VERSION,
+    Imagenet2012,
+    Imagenet2012Config,
+    as_data_files,
+    remember,
+)
+from imagenet2012.options import check_value, meant
+from imagenet2012.storage import is_url, logger
 
 NAME = "imagenet2012"
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")

@@ -8,14 +8,9 @@ import click
 import datasets
 
 import imagenet2012
-from imagenet2012 import card
-from imagenet2012 import cluster
+from imagenet2012 import card, cluster, hub
 from imagenet2012 import export as exports
-from imagenet2012 import hub
-from imagenet2012.archives import absolute
-from imagenet2012.archives import check_size
-from imagenet2012.archives import find_archives
-from imagenet2012.archives import is_dir
+from imagenet2012.archives import absolute, check_size, find_archives, is_dir
 from imagenet2012.console import bar
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.lock import locked

@@ -12,20 +12,18 @@ from typing import Any
 
 import fsspec
 
-from imagenet2012.ilsvrc2012 import OBJECT_STORES
-from imagenet2012.ilsvrc2012 import ArchiveError
-from imagenet2012.ilsvrc2012 import without_secrets
+from imagenet2012.ilsvrc2012 import OBJECT_STORES, ArchiveError, without_secrets
 from imagenet2012.ranges import identity
-from imagenet2012.remote_archive import check_rights
-from imagenet2012.remote_archive import file_system_of
-from imagenet2012.remote_archive import forget
-from imagenet2012.remote_archive import info_of
-from imagenet2012.remote_archive import is_chain
-from imagenet2012.remote_archive import open_once
-from imagenet2012.remote_archive import words_of
-from imagenet2012.storage import Archive
-from imagenet2012.storage import Status
-from imagenet2012.storage import Storage
+from imagenet2012.remote_archive import (
+    check_rights,
+    file_system_of,
+    forget,
+    info_of,
+    is_chain,
+    open_once,
+    words_of,
+)
+from imagenet2012.storage import Archive, Status, Storage
 
 HOSTS_VARIABLE = "IMAGENET2012_HOSTS"
 # What in storage options says which store it is, unlike keys, which may change.

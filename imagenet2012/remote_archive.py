@@ -10,30 +10,17 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
-from typing import NoReturn
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import datasets
 import fsspec
 
-from imagenet2012.ilsvrc2012 import OBJECT_STORES
-from imagenet2012.ilsvrc2012 import ArchiveError
-from imagenet2012.ilsvrc2012 import without_secrets
-from imagenet2012.ranges import Replaced
-from imagenet2012.ranges import Unranged
-from imagenet2012.ranges import fetcher
-from imagenet2012.ranges import identity
-from imagenet2012.ranges import is_http
-from imagenet2012.storage import BLOCK
-from imagenet2012.storage import Archive
-from imagenet2012.storage import Region
-from imagenet2012.storage import Tar
+from imagenet2012.ilsvrc2012 import OBJECT_STORES, ArchiveError, without_secrets
+from imagenet2012.ranges import Replaced, Unranged, fetcher, identity, is_http
+from imagenet2012.storage import BLOCK, Archive, Region, Tar
 
 T = TypeVar("T")
 R = TypeVar("R")

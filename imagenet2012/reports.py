@@ -5,16 +5,12 @@ from typing import Any
 
 import click
 
-from imagenet2012 import WNIDS
-from imagenet2012 import check
-from imagenet2012 import shards
+from imagenet2012 import WNIDS, check, shards
 from imagenet2012.archives import size_of
 from imagenet2012.check_images import decode_images
-from imagenet2012.console import bar
-from imagenet2012.console import folded
+from imagenet2012.console import bar, folded
 from imagenet2012.export import Plan
-from imagenet2012.ilsvrc2012 import NUM_CLASSES
-from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES
 from imagenet2012.workers import CORES
 
 SHOWN = 20  # of the problems with one archive

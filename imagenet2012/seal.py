@@ -11,8 +11,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 MARK = b"imagenet2012 seal of SHA-256 sums"
 DIGEST = hashlib.sha256().digest_size

@@ -7,18 +7,12 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 
-from imagenet2012.archives import archives_in
-from imagenet2012.archives import is_dir
-from imagenet2012.export import Plan
-from imagenet2012.export import read_plan
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.ilsvrc2012 import ArchiveError
-from imagenet2012.in_place import NamedImage
-from imagenet2012.in_place import missing_images
-from imagenet2012.in_place import open_named
+from imagenet2012.archives import archives_in, is_dir
+from imagenet2012.export import Plan, read_plan
+from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
+from imagenet2012.in_place import NamedImage, missing_images, open_named
 from imagenet2012.seal import is_whole
-from imagenet2012.storage import Archive
-from imagenet2012.storage import is_url
+from imagenet2012.storage import Archive, is_url
 
 Progress = Callable[[int], object]
 

@@ -1,26 +1,16 @@
 """Contact sheets: pictures of examples with their names."""
 
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-from PIL import Image
-from PIL import ImageDraw
-from PIL import ImageFont
-from PIL import ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from imagenet2012 import WNIDS
-from imagenet2012 import load
-from imagenet2012 import shards
-from imagenet2012.archives import absolute
-from imagenet2012.archives import find_archives
-from imagenet2012.archives import size_of
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.ilsvrc2012 import ArchiveError
+from imagenet2012 import WNIDS, load, shards
+from imagenet2012.archives import absolute, find_archives, size_of
+from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.storage import logger
 
 TILE, GAP, MARGIN, LINE = 168, 16, 24, 16

@@ -34,9 +34,7 @@ from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
 
 import imagenet2012  # noqa: E402
 from imagenet2012 import remote_archive  # noqa: E402
-from rows import contents  # noqa: E402
-from rows import undecoded  # noqa: E402
-from rows import wanted  # noqa: E402
+from rows import contents, undecoded, wanted  # noqa: E402
 
 Expected = dict[str, dict[str, fakes.Expected]]
 

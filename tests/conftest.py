@@ -4,8 +4,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 

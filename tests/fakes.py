@@ -10,15 +10,12 @@ import math
 import random
 import struct
 import zlib
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 LABELS = Path(__file__).parent.parent / "labels"
 Member = tuple[str, bytes]

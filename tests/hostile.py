@@ -8,12 +8,9 @@ import tarfile
 from pathlib import Path
 
 import fakes
-from imagenet2012.ilsvrc2012 import CLUTTER
-from imagenet2012.ilsvrc2012 import SOURCES
+from imagenet2012.ilsvrc2012 import CLUTTER, SOURCES
 
-from imagenet2012 import ArchiveError
-from imagenet2012 import storage
-from imagenet2012 import tar_reader
+from imagenet2012 import ArchiveError, storage, tar_reader
 
 PATTERN = SOURCES["validation"].image
 Files = list[tuple[str, bytes]]

@@ -13,8 +13,7 @@ import torch
 import torch.distributed as dist
 from datasets.distributed import split_dataset_by_node
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 import imagenet2012
 

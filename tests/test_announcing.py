@@ -4,30 +4,20 @@ import copy
 import itertools
 import os
 import pickle
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import fakes
 import pytest
-from conftest import Archives
-from conftest import patch_os
+from conftest import Archives, patch_os
 from imagenet2012.in_place import Imagenet2012FileSystem
-from imagenet2012.in_turns import UNDER_WAY
-from imagenet2012.in_turns import begun_ahead
-from imagenet2012.in_turns import in_turns
-from imagenet2012.storage import ANNOUNCED_BYTES
-from imagenet2012.storage import BLOCK
-from imagenet2012.storage import PIECE_BYTES_IN_TURNS
-from imagenet2012.storage import Region
-from imagenet2012.storage import open_archive
+from imagenet2012.in_turns import UNDER_WAY, begun_ahead, in_turns
+from imagenet2012.storage import ANNOUNCED_BYTES, BLOCK, PIECE_BYTES_IN_TURNS, Region, open_archive
 
 import imagenet2012
-from rows import contents
-from rows import undecoded
-from rows import wanted
+from rows import contents, undecoded, wanted
 
 pytestmark = [
     pytest.mark.loading,

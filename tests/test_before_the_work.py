@@ -13,16 +13,16 @@ from typing import Any
 import datasets
 import fakes
 import pytest
-from conftest import Archives
-from conftest import patch_os
-from datasets.exceptions import ManualDownloadError
-from datasets.exceptions import NonMatchingChecksumError
-from datasets.exceptions import NonMatchingSplitsSizesError
+from conftest import Archives, patch_os
+from datasets.exceptions import (
+    ManualDownloadError,
+    NonMatchingChecksumError,
+    NonMatchingSplitsSizesError,
+)
 
 import imagenet2012
 from imagenet2012 import ArchiveError
-from rows import contents
-from rows import wanted
+from rows import contents, wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

@@ -5,16 +5,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
 import fakes
 import pytest
-from conftest import HANG
-from conftest import ROOT
+from conftest import HANG, ROOT
 
 import imagenet2012
 from imagenet2012 import cluster as clusters

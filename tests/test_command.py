@@ -19,24 +19,17 @@ import datasets
 import fakes
 import fsspec
 import pytest
-from click.testing import CliRunner
-from click.testing import Result
-from conftest import HANG
-from conftest import ROOT
-from conftest import Archives
+from click.testing import CliRunner, Result
+from conftest import HANG, ROOT, Archives
 from huggingface_hub import DatasetCard
 from imagenet2012.ilsvrc2012 import SOURCES
-from PIL import Image
-from PIL import ImageChops
+from PIL import Image, ImageChops
 
 import imagenet2012
-from imagenet2012 import export
-from imagenet2012 import sheet
+from imagenet2012 import export, sheet
 from imagenet2012.sheet import find_classes
-from imagenet2012_command import SPLITS
-from imagenet2012_command import main
-from rows import contents
-from rows import wanted
+from imagenet2012_command import SPLITS, main
+from rows import contents, wanted
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 Run = Callable[..., Result]

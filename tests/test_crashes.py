@@ -14,12 +14,10 @@ from unittest.mock import patch
 import datasets
 import fakes
 import pytest
-from conftest import HANG
-from conftest import ROOT
+from conftest import HANG, ROOT
 
 import imagenet2012
-from rows import contents
-from rows import wanted
+from rows import contents, wanted
 
 TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """

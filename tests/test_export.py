@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,11 @@ import fakes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
-from click.testing import Result
-from conftest import ROOT
-from conftest import Archives
+from click.testing import CliRunner, Result
+from conftest import ROOT, Archives
 
 import imagenet2012
-from imagenet2012 import export
-from imagenet2012 import seal
+from imagenet2012 import export, seal
 from imagenet2012.lock import locked
 from imagenet2012_command import main
 

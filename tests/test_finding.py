@@ -20,13 +20,11 @@ from typing import Any
 import datasets
 import fakes
 import pytest
-from conftest import ROOT
-from conftest import Archives
+from conftest import ROOT, Archives
 from datasets.exceptions import ManualDownloadError
 
 import imagenet2012
-from rows import contents
-from rows import wanted
+from rows import contents, wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

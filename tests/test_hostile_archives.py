@@ -11,9 +11,7 @@ from typing import Any
 import fakes
 import hostile
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import imagenet2012

@@ -20,16 +20,11 @@ import datasets
 import fakes
 import fsspec
 import pytest
-from conftest import ROOT
-from conftest import Archives
-from conftest import patch_os
+from conftest import ROOT, Archives, patch_os
 
 import imagenet2012
 from imagenet2012 import ArchiveError
-from rows import contents
-from rows import stored
-from rows import undecoded
-from rows import wanted
+from rows import contents, stored, undecoded, wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

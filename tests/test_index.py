@@ -6,8 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,13 @@ import hub_server
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
-from click.testing import Result
-from conftest import ROOT
-from conftest import Archives
-from conftest import patch_os
+from click.testing import CliRunner, Result
+from conftest import ROOT, Archives, patch_os
 
 import imagenet2012
-from imagenet2012 import ArchiveError
-from imagenet2012 import card
+from imagenet2012 import ArchiveError, card
 from imagenet2012_command import main
-from rows import contents
-from rows import undecoded
-from rows import wanted
+from rows import contents, undecoded, wanted
 
 pytestmark = pytest.mark.loading
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

@@ -17,16 +17,11 @@ import fakes
 import fsspec
 import pyarrow.parquet as pq
 import pytest
-from conftest import HANG
-from conftest import ROOT
-from conftest import Archives
-from conftest import patch_os
+from conftest import HANG, ROOT, Archives, patch_os
 from packaging.version import Version
 
 import imagenet2012
-from rows import contents
-from rows import undecoded
-from rows import wanted
+from rows import contents, undecoded, wanted
 
 pytestmark = pytest.mark.loading
 DATASETS = Version(datasets.__version__)

@@ -14,12 +14,9 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 from datasets import Image
-from hypothesis import HealthCheck
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imagenet2012.in_place import NamedImage
-from imagenet2012.in_place import upright
+from imagenet2012.in_place import NamedImage, upright
 
 import imagenet2012
 from imagenet2012.export import resized

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import fakes
 import pytest
-from conftest import HANG
-from conftest import ROOT
+from conftest import HANG, ROOT
 
 pytest.importorskip("torch")
 

@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
 import hub_server
 import pytest
-from conftest import ROOT
-from conftest import Archives
+from conftest import ROOT, Archives
 
 Push = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -15,11 +15,12 @@ import datasets
 import fakes
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from click.testing import Result
+from click.testing import CliRunner, Result
 from conftest import ROOT
-from test_card import home  # noqa: F401
-from test_card import pass_as_originals
+from test_card import (
+    home,  # noqa: F401
+    pass_as_originals,
+)
 
 import imagenet2012
 from imagenet2012 import hub

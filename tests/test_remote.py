@@ -5,22 +5,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import fakes
 import fsspec
 import pytest
-from conftest import ROOT
-from conftest import Archives
+from conftest import ROOT, Archives
 
 import imagenet2012
-from imagenet2012 import remote
-from imagenet2012 import remote_archive
-from rows import contents
-from rows import undecoded
-from rows import wanted
+from imagenet2012 import remote, remote_archive
+from rows import contents, undecoded, wanted
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")

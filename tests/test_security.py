@@ -12,8 +12,7 @@ import datasets
 import fakes
 import fsspec
 import pytest
-from conftest import ROOT
-from conftest import Archives
+from conftest import ROOT, Archives
 
 import imagenet2012
 from imagenet2012 import ArchiveError

@@ -12,21 +12,13 @@ from typing import Any
 import datasets
 import fakes
 import pytest
-from conftest import ROOT
-from conftest import Archives
-from imagenet2012.ilsvrc2012 import CLASS_TAR
-from imagenet2012.ilsvrc2012 import IMAGE_NAME
-from imagenet2012.ilsvrc2012 import read_labels
+from conftest import ROOT, Archives
+from imagenet2012.ilsvrc2012 import CLASS_TAR, IMAGE_NAME, read_labels
 from PIL import Image
 
 import imagenet2012
-from imagenet2012 import ArchiveError
-from imagenet2012 import splits
-from imagenet2012 import storage
-from imagenet2012 import tree_listing
-from rows import contents
-from rows import undecoded
-from rows import wanted
+from imagenet2012 import ArchiveError, splits, storage, tree_listing
+from rows import contents, undecoded, wanted
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 TEST = "ILSVRC2012_img_test_v10102019.tar"

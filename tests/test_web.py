@@ -17,18 +17,13 @@ import fakes
 import fsspec
 import pytest
 import web_server
-from conftest import ROOT
-from conftest import Archives
+from conftest import ROOT, Archives
 from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 import imagenet2012
-from imagenet2012 import ArchiveError
-from imagenet2012 import remote
-from imagenet2012 import remote_archive
-from rows import contents
-from rows import undecoded
-from rows import wanted
+from imagenet2012 import ArchiveError, remote, remote_archive
+from rows import contents, undecoded, wanted
 
 VALIDATION = "ILSVRC2012_img_val.tar"
 without_secrets = imagenet2012.ilsvrc2012.without_secrets
