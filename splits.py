@@ -34,7 +34,7 @@ def parts_of(
     if split != "train":
         return (Tar(0, opened.size),)
     with opened.headers_kept():
-        tars = class_tars(opened, labels.wnids)
+        tars = tuple(class_tars(opened, labels.wnids))
     if is_official(opened, split, tars) and len(tars) != NUM_CLASSES:
         raise ArchiveError(opened.path, f"holds {len(tars):,} class tars instead of 1000.")
     return tars

@@ -339,8 +339,8 @@ class TarReader:
             raise ArchiveError(self.archive.path, problem, offset, advice)
 
 
-def class_tars(archive: Archive, wnids: Sequence[str]) -> tuple[Tar, ...]:
-    """Read the training archive's own headers: one for each class tar in it.
+def class_tars(archive: Archive, wnids: Sequence[str]) -> Iterator[Tar]:
+    """Yield the class tars of the training archive, by its own headers.
 
     Parameters
     ----------
@@ -354,11 +354,11 @@ def class_tars(archive: Archive, wnids: Sequence[str]) -> tuple[Tar, ...]:
         As `TarReader.members`, or if a class tar appears twice or is of another class.
     """
     labels = {wnid: label for label, wnid in enumerate(wnids)}
-    tars: dict[str, Tar] = {}
+    found: set[str] = set()
     for member in TarReader(archive, Tar(0, archive.size), CLASS_TAR).members():
         wnid = member.name.removesuffix(".tar")
-        if wnid not in labels or wnid in tars:
-            problem = "appears twice in it" if wnid in tars else "is not one of the 1000 classes"
+        if wnid not in labels or wnid in found:
+            problem = "appears twice in it" if wnid in found else "is not one of the 1000 classes"
             raise ArchiveError(archive.path, f"{member.name!r} {problem}.", member.start)
-        tars[wnid] = Tar(member.data, member.data + member.size, wnid, labels[wnid])
-    return tuple(tars.values())
+        found.add(wnid)
+        yield Tar(member.data, member.data + member.size, wnid, labels[wnid])

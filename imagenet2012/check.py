@@ -8,12 +8,12 @@ from typing import Any
 from imagenet2012 import WNIDS
 from imagenet2012.archives import is_dir, sha256_of, size_of
 from imagenet2012.contents import check_kind
-from imagenet2012.ilsvrc2012 import CLASS_TAR, NUM_CLASSES, SOURCES, ArchiveError, read_labels
+from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_turns import members_in_turns
 from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.splits import open_split, reader_of
 from imagenet2012.storage import Archive, Region, Tar
-from imagenet2012.tar_reader import TarReader, class_tars
+from imagenet2012.tar_reader import class_tars
 from imagenet2012.tree_listing import Files, Part, list_tree
 from imagenet2012.trees import Tree, sizes_of
 
@@ -179,24 +179,13 @@ def _parts_of_archive(report: Report, archive: Archive) -> Iterator[tuple[Tar, R
         for number in range(NUM_REGIONS):
             yield tar, tar.region(number, NUM_REGIONS)
         return
+    report.class_tars = 0
     try:
-        tars = class_tars(archive, WNIDS)
+        for tar in class_tars(archive, WNIDS):
+            report.class_tars += 1
+            yield tar, tar.region(0, 1)
     except ArchiveError as error:
         report.problems.append(f"{first_line(error)} What follows was not looked at.")
-        tars = tuple(_whole_class_tars(archive))
-    report.class_tars = len(tars)
-    for tar in tars:
-        yield tar, tar.region(0, 1)
-
-
-def _whole_class_tars(archive: Archive) -> Iterator[Tar]:
-    """Yield the class tars before the first fault, as those of a download that was cut off."""
-    try:
-        for member in TarReader(archive, Tar(0, archive.size), CLASS_TAR).members():
-            wnid = member.name.removesuffix(".tar")
-            yield Tar(member.data, member.data + member.size, wnid)
-    except ArchiveError:
-        return
 
 
 def _misplaced(
