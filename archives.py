@@ -18,7 +18,17 @@ from datasets.utils.py_utils import size_str
 from .contents import NO_TAR, kind_of
 from .ilsvrc2012 import DOWNLOAD_PAGE, IMAGE_NAME, SOURCES, ArchiveError, without_secrets
 from .options import meant
-from .storage import Region, Tar, is_url, logger, open_archive, status_of, storage_of
+from .storage import (
+    MAX_ENTRIES,
+    Region,
+    Tar,
+    is_dir,
+    is_url,
+    logger,
+    open_archive,
+    status_of,
+    storage_of,
+)
 from .tree_listing import trees_in
 
 FOLDER_VARIABLE = "IMAGENET2012_DIR"
@@ -54,20 +64,14 @@ def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
     return text if is_url(text) else os.path.abspath(text).replace(os.sep, "/")
 
 
-def is_dir(path: str) -> bool:
-    """Tell whether there is a folder at a path or URL."""
-    status = status_of(path)
-    return status is not None and status.is_dir
-
-
 def size_of(path: str) -> int:
     """Return the bytes of a file, 0 if there is none."""
     status = status_of(path)
-    return status.size if status else 0
+    return status.size if status and not status.is_dir else 0
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is something at a path or URL, and be it a link that leads nowhere."""
+    """Tell whether something is at a path or URL, even a link that leads nowhere."""
     return status_of(path) is not None if is_url(path) else os.path.lexists(path)
 
 
@@ -127,9 +131,8 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
     ValueError
         If a split is unknown, or has several archives.
     """
-    by_split = data_files if isinstance(data_files, dict) else {"": data_files}
     archives: dict[str, str] = {}
-    for key, path in ((k, p) for k, paths in listed(by_split, folder).items() for p in paths):
+    for key, path in ((k, p) for k, paths in listed(data_files, folder).items() for p in paths):
         if not status_of(path):
             looked = f"Looked for {without_secrets(path)}, {describe(path)}"
             raise ManualDownloadError(f"{looked}\n\n{INSTRUCTIONS}")
@@ -140,7 +143,7 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
         if split not in SOURCES or split in archives:
             problem = f"two archives for {split!r}, one is needed."
             if split not in archives:
-                problem = f"a split {split!r}, which there is not{meant(split, SOURCES)}"
+                problem = f"a split {split!r}; there is none{meant(split, SOURCES)}"
             raise ValueError(f"data_files has {problem}")
         archives[split] = path
     return {split: archives[split] for split in SOURCES if split in archives}
@@ -148,7 +151,7 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
 
 def listed(data_files: Any, folder: str | None = None) -> dict[str, list[str]]:
     """Return `data_files`, in any of the forms that `datasets` takes, as lists by split."""
-    by_split = data_files if isinstance(data_files, dict) else {"train": data_files or []}
+    by_split = data_files if isinstance(data_files, dict) else {"": data_files or []}
     return {
         str(split): [
             path
@@ -220,7 +223,8 @@ def describe(folder: str) -> str:
     if not names:
         return "which is empty."
     shown = ", ".join(_shown(folder, name) for name in names[:8])
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
+    least = "at least " if len(names) >= MAX_ENTRIES else ""
+    more = f" and {least}{len(names) - 8:,} more" if len(names) > 8 else ""
     hints = [*_archives_below(folder, names), *_contents_hint(folder, names, "This folder")]
     for name in names[:100]:
         hints += hints_of(folder, name)
@@ -289,7 +293,7 @@ def hints_of(folder: str, name: str) -> Iterator[str]:
 
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
 NO_CACHE = (
-    "the cache {} may not be written to, or not be locked, which `datasets` does to read it, too. "
+    "the cache {} cannot be written to or locked, and `datasets` locks it even to read. "
     "Pass cache_dir= (or set HF_DATASETS_CACHE) to a folder of your own. If another user of your "
     "group prepared the cache, let them `chmod -R g+rwX` it, and prepare with `umask 002`; or let "
     "them save_to_disk() the dataset, which datasets.load_from_disk() reads without a lock"
@@ -381,4 +385,4 @@ def told_of_the_cache(folder: str | None) -> Iterator[None]:
         path = str(getattr(error, "filename", None) or root)
         if number not in NOT_WRITABLE or not path.startswith((root, root.replace("/", "_"))):
             raise
-        raise OSError(number, f"{NO_CACHE.format(root)}. It was", path) from error
+        raise OSError(number, f"{NO_CACHE.format(root)}. What failed is", path) from error

@@ -1,7 +1,7 @@
 """How the dataset is written: in tables, whose images are read while the last table is written.
 
-`datasets` takes longer over single examples than it takes to read them. So this is its one
-override of how a `GeneratorBasedBuilder` is prepared: as an `ArrowBasedBuilder` is.
+`datasets` takes longer over single examples than it takes to read them. So the one thing that is
+overridden here makes it prepare a `GeneratorBasedBuilder` as it prepares an `ArrowBasedBuilder`.
 """
 
 import concurrent.futures
@@ -53,7 +53,7 @@ Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
 
 
 def key_of(place: Place, row: Row) -> Any:
-    """Return the key that `datasets` wants of a row. It takes long to make: tables need but one."""
+    """Return the key that `datasets` wants of a row. It is slow to make, so a table has one."""
     return Key(*place) if Key else row.member.name
 
 

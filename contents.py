@@ -13,7 +13,7 @@ from typing import Any
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, DOWNLOAD_PAGE, SOURCES, ArchiveError
 from .splits import open_split
-from .storage import BLOCK, Archive, is_url, open_archive, status_of, storage_of
+from .storage import BLOCK, Archive, is_dir, is_url, open_archive, status_of, storage_of
 from .tar_reader import REGULAR, member_at
 from .tree_listing import kind_of_tree
 
@@ -27,7 +27,7 @@ MAGIC: tuple[tuple[bytes, str, Callable[[], Any] | None], ...] = (
     (b"7z\xbc\xaf", "a 7z file", None),
     (b"<", "a web page, as a download without a log-in leaves", None),
 )
-BEGINNING = 1 << 20  # bytes of a compressed file that are looked at
+BEGINNING = 1 << 20  # bytes that are looked at for the names of files
 # Patterns of paths, and what a tar or zip is in which one of the first files has such a path.
 CONTENTS = (
     (r"ILSVRC/(Annotations|Data|ImageSets)/.*", "Kaggle's: not the archives, but extracted images"),
@@ -64,7 +64,7 @@ def check_kind(split: str, path: str) -> None:
 
 def kind_of(path: str) -> str:
     """Return the split whose archive or tree this seems to be, or a few words on what it is."""
-    if (status := status_of(path)) and status.is_dir:
+    if is_dir(path):
         return kind_of_tree(path) or "a folder without images or class tars of ILSVRC2012"
     try:
         archive = open_archive(path)
@@ -79,11 +79,11 @@ def kind_of(path: str) -> str:
             if member.kind in REGULAR and not CLUTTER.fullmatch(member.name):
                 break
             offset = member.next
+        if member is None:
+            return "an empty tar archive"
+        return _split_of(member.name) or _kind_of_files(_first_files(_beginning(archive)))
     except ArchiveError:
         return NO_TAR
-    if member is None:
-        return "an empty tar archive"
-    return _split_of(member.name) or _kind_of_files(_first_files(_AsFile(archive)))
 
 
 def _split_of(name: str) -> str:
@@ -99,9 +99,9 @@ def _inside(archive: Archive, block: bytes, decompressor: Callable[[], Any] | No
     if block.startswith(b"PK\3\4"):  # a zip: the header of its first file holds the path
         names = [block[30 : 30 + int.from_bytes(block[26:28], "little")].decode(errors="replace")]
     elif decompressor:
-        data = archive.read(0, min(BEGINNING, archive.size))
+        data = _beginning(archive)
         with contextlib.suppress(zlib.error, OSError, lzma.LZMAError):
-            names = _first_files(io.BytesIO(decompressor().decompress(data)))
+            names = _first_files(decompressor().decompress(data))
     if not names:
         return ""
     name = names[0].rpartition("/")[2]
@@ -113,36 +113,19 @@ def _inside(archive: Archive, block: bytes, decompressor: Callable[[], Any] | No
     return f", {kind}"
 
 
-def _first_files(file: Any) -> list[str]:
-    """Return the paths of the first files of a tar, as far as it can be read."""
+def _beginning(archive: Archive) -> bytes:
+    return archive.read(0, min(BEGINNING, archive.size))
+
+
+def _first_files(data: bytes) -> list[str]:
+    """Return the paths of the first files of a tar, of which this is the beginning."""
     names: list[str] = []
-    broken = (tarfile.TarError, EOFError, ArchiveError, ValueError)
-    with contextlib.suppress(*broken), tarfile.open(fileobj=file, mode="r:") as tar:
+    broken = contextlib.suppress(tarfile.TarError, EOFError, ValueError)  # it ends anywhere
+    with broken, tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         for member in itertools.islice(tar, 100):
             if member.isfile() and not CLUTTER.fullmatch(member.name.rpartition("/")[2]):
                 names.append(member.name.removeprefix("./"))
     return names
-
-
-class _AsFile(io.RawIOBase):
-    """An archive as a file for `tarfile`, which tells folders as well."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive, self._offset = archive, 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._offset = offset
-        return offset
-
-    def tell(self) -> int:
-        return self._offset
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._archive.read(
-            self._offset, max(0, min(size, self._archive.size - self._offset))
-        )
-        self._offset += len(data)
-        return data
 
 
 def _kind_of_files(names: list[str]) -> str:

@@ -1,38 +1,22 @@
 """Build hook: lay the script out as a package in wheels, but not in editable installs."""
 
+from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# An editable install would hold copies of these, which hide the clone's files from `import`.
-SCRIPT = (
-    "imagenet2012",
-    "ilsvrc2012",
-    "splits",
-    "storage",
-    "tar_reader",
-    "trees",
-    "tree_listing",
-    "in_turns",
-    "contents",
-    "copies",
-    "options",
-    "rows",
-    "archives",
-    "in_place",
-    "arrow_tables",
-)
-PACKAGE = {f"{module}.py": f"imagenet2012/{module}.py" for module in SCRIPT}
-PACKAGE["imagenet2012_command.py"] = "imagenet2012_command.py"
-PACKAGE |= {
-    f"labels/{name}": f"imagenet2012/labels/{name}" for name in ("classes.tsv", "validation.txt")
-}
+COMMAND = "imagenet2012_command.py"  # it stands beside the package
 
 
 class Layout(BuildHookInterface):
     """Tells hatchling what goes where."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the package to what is built."""
-        if version != "editable":
-            build_data["force_include"].update(PACKAGE)
+        """Add the script, the modules beside it and the label tables to the package."""
+        if version == "editable":  # copies would hide the clone's files from `import`
+            return
+        folder = Path(self.root)
+        script = {path.name for path in folder.glob("*.py")} - {"hatch_build.py", COMMAND}
+        files = [*script, *(f"labels/{path.name}" for path in (folder / "labels").iterdir())]
+        build_data["force_include"].update({name: f"imagenet2012/{name}" for name in files})
+        build_data["force_include"][COMMAND] = COMMAND

@@ -18,12 +18,10 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
-import contextlib
 import dataclasses
 import inspect
 import itertools
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -35,14 +33,12 @@ from datasets.exceptions import ManualDownloadError, NonMatchingSplitsSizesError
 
 from .archives import (
     FOLDER_VARIABLE,
-    INSTRUCTIONS,
     absolute,
     check_sha256,
     check_size,
     check_space,
     find_archives,
     given_archives,
-    is_dir,
     listed,
     told_of_the_cache,
     warn_of_missing,
@@ -68,13 +64,13 @@ from .in_turns import in_turns
 from .options import check_options, check_value
 from .rows import RowReader, Shard, shards_of
 from .splits import is_official, open_split, parts_of, reader_of
-from .storage import Status, is_url, logger, storage_of
+from .storage import Status, is_dir, is_url, logger, storage_of
 from .tar_reader import TarReader
 from .tree_listing import Part, status_of_split
 from .trees import Tree
 
-# `datasets` 3 copies what the script imports, but not what that imports in turn. On the line of an
-# import it would take a comment for an address to fetch the module from.
+# `datasets` 3 copies what the script imports, but not what that imports in turn. No comment may
+# stand on the line of an import: it would be read as an address to fetch the module from.
 BESIDE = (TarReader, Tree, in_turns)
 
 # ------------------------------------------------------------------------- what the dataset is
@@ -188,7 +184,6 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         Imagenet2012Config("in_place", VERSION, description="The images stay in the archives."),
     ]
     DEFAULT_CONFIG_NAME = "default"
-    manual_download_instructions = INSTRUCTIONS
     # What is to be checked; None where `datasets` does not say, which is when it streams.
     verification: datasets.VerificationMode | None = None
     info: datasets.DatasetInfo
@@ -256,14 +251,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         with told_of_the_cache(self._cache_dir_root):
             super().download_and_prepare(*args, **kwargs)
         if not self._is_new:
-            with contextlib.suppress(ManualDownloadError):  # they are gone
-                note_folder(self._output_dir, self._archives_of_cache())
-        mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
-        if not self._is_new and mode != datasets.VerificationMode.NO_CHECKS:
-            self._check_again(mode)
-
-    def _check_manual_download(self, dl_manager: Any) -> None:
-        """Leave it to `find_archives`: `datasets` before 4.4.2 would insist on a data_dir."""
+            note_folder(self._output_dir, self._archives_of_cache())
+            mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+            if mode != datasets.VerificationMode.NO_CHECKS:
+                self._check_again(mode)
 
     def _download_and_prepare(
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
@@ -306,11 +297,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         with os.scandir(self._output_dir) as entries:
             files = [f"{self._output_dir}/{entry.name}" for entry in entries]
         for split, path in archives.items():
-            prefix = f"{self._output_dir}/{self.dataset_name}-{split}"
-            name = repeated_name(
-                sorted(f for f in files if re.match(f"{re.escape(prefix)}[-.]", f))
-            )
-            if name:
+            start = f"{self._output_dir}/{self.dataset_name}-{split}"
+            ours = [file for file in files if file.startswith((f"{start}-", f"{start}."))]
+            if name := repeated_name(sorted(ours)):
                 raise ArchiveError(path, f"{name!r} appears twice in it.")
 
     def _check_again(self, mode: datasets.VerificationMode) -> None:
@@ -329,7 +318,10 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                 logger.warning(problem)
 
     def _archives_of_cache(self) -> dict[str, str]:
-        return self.config.archives()
+        try:
+            return self.config.archives()
+        except ManualDownloadError:  # they are gone, and what was made of them is whole
+            return {}
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed run left: `datasets` would take its shards for this run's."""
@@ -343,7 +335,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if self.config.data_dir:
             warn_of_missing(archives)
         streaming = dl_manager.is_streaming
-        self._check(archives, streaming)
+        self.check_archives(archives, strict=not streaming)
         order = self.config.order or ("mixed" if streaming else "archive")
         given = {s: self._gen_kwargs(s, path, order, streaming) for s, path in archives.items()}
         if streaming:  # so that a program can know the length of an epoch
@@ -359,14 +351,14 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     def _is_checked(self) -> bool:
         return self.verification != datasets.VerificationMode.NO_CHECKS
 
-    def _check(self, archives: dict[str, str], streaming: bool) -> None:
-        """Check what the archives are."""
+    def check_archives(self, archives: dict[str, str], strict: bool = True) -> None:
+        """Check what the archives are; of another size only warn where `strict` is false."""
         for split, path in archives.items():
             check_kind(split, path)
             if self.config.name == "in_place":
                 storage_of(path).check_in_place(path)
             if self.verification is not None and self._is_checked:
-                check_size(split, path, strict=not streaming)
+                check_size(split, path, strict)
 
     def _check_copy(self, archives: dict[str, str], size: int) -> None:
         """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
@@ -398,9 +390,6 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yield examples one by one, for streaming."""
-        self._remember()  # this may be a new process, or others were used since
-        if self.config.name == "in_place":
-            storage_of(kwargs["archive"][0]).rely(kwargs["archive"][0])
         for place, row in self._rows(None, **kwargs):
             image = StoredImage(path=row.path, bytes=row.data)
             example = {"file_name": row.member.name, "image": image, "label": row.label}
@@ -429,11 +418,13 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         """Yield the rows of shards, perhaps in a new process."""
         path, size, version = archive
         self._remember()  # this may be a new process, or others were used since
+        in_place = self.config.name == "in_place"
+        if in_place:
+            storage_of(path).rely(path)
         opened = open_split(path, self._is_checked)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
         validation = read_labels(self.base_path).validation
-        in_place = self.config.name == "in_place"
         yield from RowReader(split, opened, parts, validation, in_place, buffer).rows(shards)
 
     # --------------------------------------------------------------------- what is prepared

@@ -148,11 +148,7 @@ def check(**options: Any) -> None:
 @click.option("--count", default=32, show_default=True, type=click.IntRange(1, 1000))
 @seed_option("Of the random choice.")
 @click.option(
-    "-o",
-    "--output",
-    default="contact_sheet.png",
-    show_default=True,
-    type=FilePath(dir_okay=False),
+    "-o", "--output", default="contact_sheet.png", show_default=True, type=FilePath(dir_okay=False)
 )
 @no_checks_option
 def show(**options: Any) -> None:
@@ -173,12 +169,7 @@ def show(**options: Any) -> None:
 @folder_argument
 @split_option
 @no_checks_option
-@click.option(
-    "--num-proc",
-    show_default="all cores",
-    type=click.IntRange(1),
-    help="Processes.",
-)
+@click.option("--num-proc", show_default="all cores", type=click.IntRange(1), help="Processes.")
 @click.option("--in-place", is_flag=True, help="Index only: leave the images in the archives.")
 @click.option(
     "--portable",
@@ -211,12 +202,7 @@ def show(**options: Any) -> None:
     type=click.IntRange(1, 100),
     help="Of the JPEGs that --size makes.",
 )
-@click.option(
-    "--shard-size",
-    show_default="500MB",
-    type=FileSize(),
-    help="About, with --output.",
-)
+@click.option("--shard-size", show_default="500MB", type=FileSize(), help="About, with --output.")
 @click.option(
     "--shards",
     show_default="128",

@@ -10,7 +10,7 @@ UNDER_WAY = 32  # iterators that are followed in turn
 
 
 def begun_ahead(items: Iterable[T], count: int = UNDER_WAY) -> Iterator[T]:
-    """Yield items, each when `count` more have been made."""
+    """Yield items, of which `count` are made ahead."""
     items = iter(items)
     made = collections.deque(itertools.islice(items, count))
     for item in items:

@@ -1,4 +1,4 @@
-"""What to say of an option, a configuration or a value that there is not."""
+"""What to say of an option, configuration or value that does not exist."""
 
 import difflib
 from collections.abc import Iterable

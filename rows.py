@@ -10,9 +10,7 @@ from .ilsvrc2012 import SOURCES, ArchiveError
 from .in_place import place_of
 from .in_turns import begun_ahead, members_in_turns
 from .splits import reader_of
-from .storage import Archive
 from .tree_listing import Part
-from .trees import Tree
 
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.
@@ -68,7 +66,7 @@ class RowReader:
     def __init__(
         self,
         split: str,
-        archive: Archive | Tree,
+        archive: Any,
         parts: Sequence[Part],
         validation: Sequence[int],
         in_place: bool,
@@ -130,7 +128,7 @@ class RowReader:
 
     def _one_of_each(self, streams: Iterable[Iterator[Row]]) -> Iterator[Row]:
         """Yield a row of each stream in turn."""
-        apply = map if self.in_place else self.archive.map
+        apply = self.archive.map if self.archive.is_remote and not self.in_place else map
         while streams:
             rows = apply(lambda stream: (stream, next(stream, None)), streams)
             streams = []

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
-from .storage import Archive, Tar, is_url, open_archive, status_of
+from .storage import Archive, Tar, is_dir, is_url, open_archive
 from .tar_reader import TarReader, class_tars
 from .tree_listing import Files, Part
 from .trees import ClassTar, FileReader, Tree
@@ -18,8 +18,8 @@ from .trees import ClassTar, FileReader, Tree
 
 def open_split(path: str, is_checked: bool = True) -> Any:
     """Open what a split lies in: the `Tree` at a folder, the `Archive` at a file or URL."""
-    status = None if is_url(path) else status_of(path)
-    return Tree(path, is_checked) if status and status.is_dir else open_archive(path)
+    is_tree = not is_url(path) and is_dir(path)
+    return Tree(path, is_checked) if is_tree else open_archive(path)
 
 
 def parts_of(

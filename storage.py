@@ -9,8 +9,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import datasets
 
@@ -27,14 +26,11 @@ def _leave_out_secrets(record: logging.LogRecord) -> bool:
 
 logger.addFilter(_leave_out_secrets)
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 # ------------------------------------------------------------------------- where archives lie
 
 
 class Status(NamedTuple):
-    """What tells a file from another.
+    """What tells one file from another.
 
     Attributes
     ----------
@@ -50,6 +46,9 @@ class Status(NamedTuple):
     is_dir: bool
 
 
+MAX_ENTRIES = 10_000  # that are looked at in a folder: of extracted images there may be a million
+
+
 class Storage:
     """Where archives lie: this one is the disk. Another one can be handed to `read_urls_with`."""
 
@@ -63,9 +62,9 @@ class Storage:
         return Status(status.st_size, status.st_mtime_ns, is_dir)
 
     def entries(self, folder: str) -> list[str]:
-        """Return the first 10,000 names in a folder, those of folders with a slash."""
-        with os.scandir(folder) as entries:  # of extracted images there may be a million
-            return [e.name + "/" * e.is_dir() for e in itertools.islice(entries, 10_000)]
+        """Return the first `MAX_ENTRIES` names in a folder, those of folders with a slash."""
+        with os.scandir(folder) as entries:
+            return [e.name + "/" * e.is_dir() for e in itertools.islice(entries, MAX_ENTRIES)]
 
     def open(self, path: str) -> "Archive":
         """Open an archive, once in a process for as long as the file stays the same.
@@ -150,6 +149,12 @@ def status_of(path: str) -> Status | None:
     return storage_of(path).status(path)
 
 
+def is_dir(path: str) -> bool:
+    """Tell whether there is a folder at a path or URL."""
+    status = status_of(path)
+    return status is not None and status.is_dir
+
+
 def open_archive(path: str) -> "Archive":
     """Open an archive at a path or URL; see `Storage.open`."""
     return storage_of(path).open(path)
@@ -163,8 +168,8 @@ HAS_PREAD, HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")  # Windows h
 HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
 # Linux reads no more than this for one announcement on FUSE and many network file systems.
 ANNOUNCED_BYTES = 128 << 10
-# What is announced at a time where a region is read in order: alone, and in turns with others, of
-# which there may be a thousand: then the page cache holds up to 768 KiB for each.
+# Bytes announced at a time where a region is read in order: the first if it is read alone, the
+# second in turns with up to a thousand others, for each of which the page cache holds 768 KiB.
 PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
 KEPT_MEMORY = 1 << 24
 
@@ -254,7 +259,7 @@ class Archive:
             close(self._fd)
 
     def advise(self, advice: str) -> None:
-        """Tell the kernel how the file will be read: ``RANDOM``, ``SEQUENTIAL`` or ``NORMAL``."""
+        """Tell the kernel how the file will be read: ``RANDOM`` or ``SEQUENTIAL``."""
         if HAS_FADVISE:
             os.posix_fadvise(self._fd, 0, 0, getattr(os, f"POSIX_FADV_{advice}"))
 
@@ -303,7 +308,7 @@ class Archive:
         except OSError:
             count = 0
         if count < len(target):
-            target[:] = self.read(offset, len(target))  # knows what to do, or what to say
+            target[:] = self.read(offset, len(target))  # reads the rest, or raises what is wrong
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it."""
@@ -318,10 +323,6 @@ class Archive:
         `alone` tells whether nothing else is read in between.
         """
         return ReadAhead(self, region, PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS)
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Apply a function that reads to each item, in order."""
-        return map(function, items)
 
     def headers_kept(self) -> contextlib.AbstractContextManager[None]:
         """Keep what headers are read in a ``with`` block, where each of them is a request."""

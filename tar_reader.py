@@ -176,9 +176,7 @@ class TarReader:
         self.archive, self.tar, self.pattern = archive, tar, pattern
 
     def members(
-        self,
-        region: Region | None = None,
-        announce: Callable[[int, int], None] | None = None,
+        self, region: Region | None = None, announce: Callable[[int, int], None] | None = None
     ) -> Iterator[Member]:
         """Return the members of a region, or of the whole tar, that `pattern` names.
 
@@ -204,10 +202,8 @@ class TarReader:
         """
         region = region or Region(self.tar.start, self.tar.end)
         announce = announce or self.archive.announce
-        if region.start == self.tar.start:
-            announce(region.start, BLOCK)
-        else:
-            announce(region.start, min(SEARCHED, region.stop - region.start))
+        is_searched = region.start > self.tar.start
+        announce(region.start, min(SEARCHED, region.stop - region.start) if is_searched else BLOCK)
         if region.stop < self.tar.end:
             announce(region.stop, min(SEARCHED, self.tar.end - region.stop))
         return self._members(region, announce)
@@ -229,8 +225,10 @@ class TarReader:
         self._check_meeting(stop, offset)
 
     def read(self, member: Member) -> bytes:
-        """Return the data of a member; see `check_size`."""
-        self.check_size(member)
+        """Return the data of a member, or raise `ArchiveError` if it is larger than any image."""
+        if member.size > MAX_IMAGE_BYTES:
+            problem = f"{member.name!r} has {member.size:,} bytes, more than any image of "
+            raise ArchiveError(self.archive.path, f"{problem}ILSVRC2012.", member.start)
         return self.archive.read(member.data, member.size)
 
     def read_into(self, member: Member, target: memoryview) -> int:
@@ -240,17 +238,11 @@ class TarReader:
         self.archive.read_into(member.data, target[: member.size])
         return member.size
 
-    def check_size(self, member: Member) -> None:
-        """Raise `ArchiveError` if a member is larger than any image may be."""
-        if member.size > MAX_IMAGE_BYTES:
-            problem = f"{member.name!r} has {member.size:,} bytes, more than any image of "
-            raise ArchiveError(self.archive.path, f"{problem}ILSVRC2012.", member.start)
-
     def check_end(self, offset: int) -> None:
         """Check that a tar holds nothing but zero bytes from `offset` on, and as many as it should.
 
-        An archive of the official size was not cut off. So there a short or missing end mark at
-        the very end of the file is only warned of, as the originals could not be tested.
+        An archive of the official size was not cut off. There a short or missing end mark at the
+        very end of the file is only a warning: how the originals end could not be tried.
         """
         problem = "the tar should end here with 1,024 zero bytes or more. "
         for place in range(offset, self.tar.end, CHUNK):

@@ -1,14 +1,14 @@
 """Images in files of their own, as they were extracted, and class tars that were.
 
 A split lies in a tree: a folder of 1000 class folders, one of class tars, or (validation and test
-only) one of the images themselves. To the builder a tree is what an archive is: it has parts, of
-each of which a reader yields the members of a region, and a member has a name and a place.
+only) one of the images themselves. The builder uses a tree like an archive: it has parts, and a
+reader yields the members of each, which have a name and a place.
 """
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from .ilsvrc2012 import ArchiveError, Labels
 from .in_turns import begun_ahead
@@ -24,9 +24,6 @@ from .storage import (
     status_of,
 )
 from .tree_listing import ANNOUNCED_FILES, File, Files, in_threads, list_tree
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def sizes_of(part: Files) -> dict[str, int]:
@@ -157,10 +154,6 @@ class Tree:
             self._class_tar = open_archive(f"{self.path}/{part.wnid}.tar")
             return self._class_tar.in_order(part, region, alone)
         return Tree(self.path, self.is_checked, ANNOUNCED_FILES if alone else 1)
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Apply a function that reads to each item, in order."""
-        return map(function, items)
 
     def advise(self, advice: str) -> None:
         """Do nothing: there is no file yet."""

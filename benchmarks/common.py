@@ -88,12 +88,7 @@ def forget(path: Path) -> None:
 
 
 def run(
-    python: Path | None,
-    script: str,
-    measure: str,
-    archives: Path,
-    work: Path,
-    *args: object,
+    python: Path | None, script: str, measure: str, archives: Path, work: Path, *args: object
 ) -> Result:
     """Run a script of ``peers/`` and return what it reports; with ``"error"`` if it failed."""
     if python is None:

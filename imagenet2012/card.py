@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
+from huggingface_hub import DatasetCardData
 
 from imagenet2012.archives import FOLDER_VARIABLE
 from imagenet2012.export import Plan, read_plan, read_record
@@ -79,10 +80,8 @@ def find_written(folder: Path) -> list[Written]:
     written = []
     for split in SOURCES:
         files = sorted(folder.glob(f"{split}-*.parquet"))
-        records = [read_record(file) for file in files]
-        if records and records[0] and len(files) == records[0]["shards"] and all(records):
-            plan = read_plan(files[0])
-            assert plan
+        plan = read_plan(files[0]) if files else None
+        if plan and len(files) == plan.shards and all(map(read_record, files)):
             footers = [pq.read_metadata(file) for file in files]
             groups = (
                 footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)
@@ -124,11 +123,8 @@ def write_card(output: Path, name: str) -> list[Path]:
         page=DOWNLOAD_PAGE,
         citation=CITATION,
     )
-    text, card, unfinished = (
-        f"---\n{head}\n---\n{body}",
-        output / "README.md",
-        output / ".README.md",
-    )
+    text = f"---\n{head}\n---\n{body}"
+    card, unfinished = output / "README.md", output / ".README.md"
     if not card.exists() or card.read_text(encoding="utf-8") != text:
         unfinished.write_text(text, encoding="utf-8")
         os.replace(unfinished, card)
@@ -152,8 +148,6 @@ def _needed(written: list[Written]) -> str:
 
 
 def _front_matter(written: list[Written]) -> str:
-    from huggingface_hub import DatasetCardData  # only here, as it takes long to import
-
     total = sum(one.plan.rows for one in written)
     splits = [
         {"name": w.plan.split, "num_bytes": w.num_bytes, "num_examples": w.plan.rows}

@@ -2,22 +2,21 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from imagenet2012 import WNIDS
-from imagenet2012.archives import is_dir, sha256_of, size_of
+from imagenet2012.archives import sha256_of, size_of
 from imagenet2012.contents import check_kind
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_turns import members_in_turns
 from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.splits import open_split, reader_of
-from imagenet2012.storage import Archive, Region, Tar
+from imagenet2012.storage import Archive, Region, Tar, is_dir
 from imagenet2012.tar_reader import class_tars
 from imagenet2012.tree_listing import Files, Part, list_tree
 from imagenet2012.trees import Tree, sizes_of
-
-Progress = Callable[[int], object]
+from imagenet2012.workers import Progress
 
 
 @dataclasses.dataclass
@@ -119,7 +118,7 @@ def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
     archive.advise("RANDOM")  # headers only: without it the kernel would read all the images too
     numbers: set[int] = set()
     counts: Counter[str] = Counter()
-    pattern = SOURCES[report.split].image
+    pattern, labels = SOURCES[report.split].image, read_labels()
     pieces = list(parts(report, archive))
     followed = members_in_turns(
         (reader_of(archive, tar, pattern), region) for tar, region in pieces
@@ -138,7 +137,7 @@ def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
                 if number:
                     numbers.add(number)
                 report.images += 1
-                counts[_wnid(report.split, tar, number)] += 1
+                counts[labels.wnid_of(number) if report.split == "validation" else tar.wnid] += 1
         except ArchiveError as error:
             report.problems.append(first_line(error))
         progress(region.stop - region.start)
@@ -147,11 +146,10 @@ def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
 
 
 def parts(report: Report, archive: Archive | Tree) -> Iterator[tuple[Part, Region]]:
-    """Yield what can be read by itself: classes, or regions of a flat archive or tree."""
+    """Return what can be read by itself: classes, or regions of a flat archive or tree."""
     if isinstance(archive, Tree):
-        yield from _parts_of_tree(report)
-    else:
-        yield from _parts_of_archive(report, archive)
+        return _parts_of_tree(report)
+    return _parts_of_archive(report, archive)
 
 
 def _parts_of_tree(report: Report) -> Iterator[tuple[Part, Region]]:
@@ -189,12 +187,7 @@ def _parts_of_archive(report: Report, archive: Archive) -> Iterator[tuple[Tar, R
 
 
 def _misplaced(
-    report: Report,
-    tar: Part,
-    name: str,
-    number: int,
-    names: set[str],
-    numbers: set[int],
+    report: Report, tar: Part, name: str, number: int, names: set[str], numbers: set[int]
 ) -> str:
     """Say what is wrong with an image's name where it stands, or return the empty string."""
     if not name.startswith(tar.wnid):
@@ -204,12 +197,6 @@ def _misplaced(
     if report.split != "train" and not 1 <= number <= report.official_images:
         return f"{name} has a number that no image of the {report.split} split has"
     return ""
-
-
-def _wnid(split: str, tar: Part, number: int) -> str:
-    if split == "validation":
-        return WNIDS[read_labels().validation[number - 1]]
-    return tar.wnid
 
 
 def _differences(report: Report, numbers: set[int]) -> list[str]:

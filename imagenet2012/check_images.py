@@ -2,13 +2,13 @@
 
 import warnings
 
-from imagenet2012.check import Progress, Report, first_line, parts
+from imagenet2012.check import Report, first_line, parts
 from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.in_place import decode_image
 from imagenet2012.splits import open_split, reader_of
 from imagenet2012.storage import Region
 from imagenet2012.tree_listing import Part
-from imagenet2012.workers import advance, results
+from imagenet2012.workers import Progress, advance, results
 
 
 def decode_images(report: Report, *, processes: int, progress: Progress = lambda _: None) -> None:
@@ -29,9 +29,10 @@ def decode_images(report: Report, *, processes: int, progress: Progress = lambda
     for images, broken, problem in results(_decode_part, tasks, processes, progress):
         decoded += images - len(broken)
         report.broken |= broken
-        problems += [problem] * bool(problem)
-    if report.broken:
-        problems.append(f"{_counted(len(report.broken))} cannot be decoded")
+        if problem:
+            problems.append(problem)
+    if count := len(report.broken):
+        problems.append(f"{count:,} image{'s' * (count > 1)} cannot be decoded")
     report.decoded, report.broken = decoded, dict(sorted(report.broken.items()))
     report.problems = list(dict.fromkeys(problems))  # most are known from the headers
 
@@ -57,7 +58,3 @@ def _decode_part(
         except ArchiveError as error:
             return images, broken, first_line(error)
     return images, broken, ""
-
-
-def _counted(number: int) -> str:
-    return f"{number:,} image{'s' * (number > 1)}"

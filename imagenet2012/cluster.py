@@ -12,13 +12,14 @@ import PIL
 import pyarrow as pa
 
 from imagenet2012 import export as exports
-from imagenet2012.export import Plan, Progress
+from imagenet2012.export import Plan
 from imagenet2012.imagenet2012 import VERSION
 from imagenet2012.in_place import PREFIX, Imagenet2012FileSystem
 from imagenet2012.storage import status_of
+from imagenet2012.workers import Progress
 
-# Of a lost node, or a worker that was killed. Without an end, a shard that always ends its worker
-# would be tried for ever.
+# How often a shard is tried again after a node was lost or a worker killed. Without a limit, one
+# that always ends its worker would be tried for ever.
 RETRIES = 20
 # What decides the bytes of a shard besides its plan.
 VERSIONS = {
@@ -94,7 +95,7 @@ def write_shard(
     """
     node = platform.node()
     url = dataset.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]
-    source = Imagenet2012FileSystem().parse(url)[0] if url.startswith(PREFIX) else url
+    source = Imagenet2012FileSystem.parse(url)[0] if url.startswith(PREFIX) else url
     for path in (source, folder):
         if not status_of(path):
             raise OSError(
@@ -145,16 +146,15 @@ def _follow(ray: Any, tasks: dict[Any, tuple[Plan, int]], folder: Path, progress
     """Wait for all tasks; raise what the first one that fails raises."""
     waiting, written = list(tasks), 0
     while waiting:
-        done, waiting = ray.wait(waiting, num_returns=1)
-        for task in done:
-            plan, shard = tasks.pop(task)
-            written += _get(ray, task, plan.name(shard))
-            if not (folder / plan.name(shard)).exists():
-                raise OSError(
-                    f"{folder / plan.name(shard)} was written on another node and is not to be "
-                    "seen here: --output must be on a file system that all nodes share."
-                )
-            progress(len(plan.indices(shard)))
+        (task,), waiting = ray.wait(waiting, num_returns=1)
+        plan, shard = tasks.pop(task)
+        written += _get(ray, task, plan.name(shard))
+        if not (folder / plan.name(shard)).exists():
+            raise OSError(
+                f"{folder / plan.name(shard)} was written on another node and is not to be "
+                "seen here: --output must be on a file system that all nodes share."
+            )
+        progress(len(plan.indices(shard)))
     return written
 
 

@@ -86,12 +86,7 @@ def fail(message: str) -> NoReturn:
 
 
 def check(
-    folder: str,
-    splits: tuple[str, ...],
-    no_checks: bool,
-    deep: bool,
-    decode: bool,
-    as_json: bool,
+    folder: str, splits: tuple[str, ...], no_checks: bool, deep: bool, decode: bool, as_json: bool
 ) -> None:
     """Check archives, or shards that were written, and end with status 1 unless all is OK."""
     if plans := shards.find_plans(absolute(folder)):
@@ -99,7 +94,7 @@ def check(
     archives, error = look_for_archives(folder)
     if error and not as_json:
         raise error
-    # Of a folder both are needed; one archive that was passed is enough.
+    # A folder must hold both; an archive that is passed by itself is enough.
     usual = () if absolute(folder) in archives.values() else ("train", "validation")
     wanted = tuple(dict.fromkeys(splits)) or tuple(s for s in SOURCES if s in {*usual, *archives})
     missing = [split for split in wanted if split not in archives]
@@ -180,7 +175,7 @@ def prepare(
     folder: str, output: Path | None, push: str | None, public: bool, **options: Any
 ) -> None:
     """Prepare the cache, or a folder of shards that may be pushed to the Hub."""
-    check_options(folder, output, push, public, options)
+    check_options(output, push, public, options)
     options["num_proc"] = options["num_proc"] or CORES
     options["quality"] = options["quality"] or 90
     options["shard_size"] = options["shard_size"] or 500_000_000
@@ -199,7 +194,7 @@ def prepare(
 
 
 def check_options(
-    folder: str, output: Path | None, push: str | None, public: bool, options: dict[str, Any]
+    output: Path | None, push: str | None, public: bool, options: dict[str, Any]
 ) -> None:
     """Raise `click.UsageError` if options do not go together."""
     if public and not push:

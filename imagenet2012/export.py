@@ -26,15 +26,14 @@ from imagenet2012 import seal
 from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.in_place import PREFIX, read_place, upright
 from imagenet2012.tree_listing import MEAN_IMAGE_BYTES, status_of_split
-from imagenet2012.workers import advance, results
+from imagenet2012.workers import Progress, advance, results
 
 ROWS_IN_A_GROUP = 100
 SAMPLE = 200
-INDEX_SHARDS = 128  # as few bytes as they have, so many do streaming clients and workers divide
+INDEX_SHARDS = 128  # their files are small, but streams and workers divide the work by file
 ROW_BYTES = 256  # of an index, at most
 PLAN = b"imagenet2012"
 ENDING = 1 << 20  # bytes at the end of a shard, in which its footer fits
-Progress = Callable[[int], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Plan:
 # ------------------------------------------------------------------------- the plan
 
 
-@functools.lru_cache(maxsize=1)  # of a million rows it takes longer than all else of a small shard
+@functools.lru_cache(maxsize=1)  # to shuffle a million rows takes longer than a small shard
 def _shuffled(rows: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(rows)
 
@@ -164,8 +163,18 @@ def make_plan(
 
 
 def _estimated_shards(dataset: datasets.Dataset, plan: Plan, progress: Progress) -> int:
+    """Return how many shards of the wanted size the images fill: of resized ones, by a sample."""
     assert plan.shard_size
-    return round(estimate(dataset, plan, progress) / plan.shard_size)
+    total = plan.archive_bytes
+    if plan.size:
+        picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
+        sampled = 0
+        for row in dataset.select(picked).cast_column("image", datasets.Image(decode=False)):
+            data = read_place(row["image"]["path"])
+            sampled += len(resized(data, row["file_name"], plan.size, plan.quality))
+            progress(1)
+        total = sampled * plan.rows // len(picked)
+    return round(total / plan.shard_size)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -227,19 +236,6 @@ def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
         )
 
 
-def estimate(dataset: datasets.Dataset, plan: Plan, progress: Progress = lambda _: None) -> int:
-    """Return about how many bytes all images will have: of resized ones, from a sample."""
-    if not plan.size:
-        return plan.archive_bytes
-    picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
-    total = 0
-    for row in dataset.select(picked).cast_column("image", datasets.Image(decode=False)):
-        data = read_place(row["image"]["path"])
-        total += len(resized(data, row["file_name"], plan.size, plan.quality))
-        progress(1)
-    return total * plan.rows // len(picked)
-
-
 # ------------------------------------------------------------------------- a shard
 
 
@@ -253,11 +249,8 @@ def is_finished(
 
     `progress` is told of the part that has been read, from 0 to 1.
     """
-    if not path.exists():
+    if not (path.exists() and seal.is_whole(path, progress)):
         return False
-    with path.open("rb") as file:
-        if not seal.is_whole(file, progress):
-            return False
     try:
         with pq.ParquetFile(path) as shard:
             if not shard.schema_arrow.equals(schema, check_metadata=True):

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from huggingface_hub import HfApi
 
 AGAIN = "The same command goes on where it was."
 # By the status of the Hub's answer: what to do. Without one, the Hub was not reached.
@@ -59,7 +60,7 @@ def get_repository(repo_id: str, public: bool) -> None:
     HubError
         If nobody is logged in, the Hub is out of reach, or the repository is there but public.
     """
-    api = _api()
+    api = HfApi()
     with _hub_errors(f"The repository {repo_id} cannot be had"):
         api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
         if not public and not api.repo_info(repo_id, repo_type="dataset").private:
@@ -80,16 +81,10 @@ def upload(folder: Path, files: list[Path], repo_id: str) -> None:
     with _hub_errors(f"The upload to {repo_id} ended"):
         # Not `upload_large_folder` of huggingface-hub before 2: it removes nothing, and tries for
         # ever what the Hub refuses.
-        _api().upload_folder(
+        HfApi().upload_folder(
             repo_id=repo_id,
             repo_type="dataset",
             folder_path=str(folder),
             allow_patterns=[file.relative_to(folder).as_posix() for file in files],
             delete_patterns="data/*",
         )
-
-
-def _api() -> Any:
-    from huggingface_hub import HfApi
-
-    return HfApi()

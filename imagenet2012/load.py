@@ -22,13 +22,13 @@ from imagenet2012.archives import (
     FOLDER_VARIABLE,
     INSTRUCTIONS,
     absolute,
+    check_space,
     find_archives,
     given_archives,
-    is_dir,
     listed,
+    size_of,
     warn_of_missing,
 )
-from imagenet2012.contents import check_kind
 from imagenet2012.copies import ORIGIN, read_origin
 from imagenet2012.ilsvrc2012 import SOURCES, without_secrets
 from imagenet2012.imagenet2012 import (
@@ -40,7 +40,7 @@ from imagenet2012.imagenet2012 import (
     remember,
 )
 from imagenet2012.options import check_value, meant
-from imagenet2012.storage import is_url, logger
+from imagenet2012.storage import is_dir, is_url, logger
 
 NAME = "imagenet2012"
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -132,8 +132,6 @@ def load(
     copies: dict[str, str] = {}
     if data_files:
         archives = given_archives(data_files, folder)
-        for key, path in archives.items():
-            check_kind(key, path)
     else:
         archives, copies = _find(name, folder, kwargs, streaming)
     if folder and split is None and archives:
@@ -208,8 +206,10 @@ class Loader:
         Of each split the archive's path, or the config id of a copy whose archive is gone.
     preparing, options : dict
         For `download_and_prepare`, and for the builder.
-    prepared : dict of str to Imagenet2012
-        The builders of splits that are prepared.
+    builders : dict of str to Imagenet2012
+        By split, as far as they were needed.
+    prepared : list of Imagenet2012
+        Those that are prepared.
     """
 
     name: str
@@ -217,7 +217,8 @@ class Loader:
     copies: dict[str, str]
     preparing: dict[str, Any]
     options: dict[str, Any]
-    prepared: dict[str, Imagenet2012] = dataclasses.field(default_factory=dict)
+    builders: dict[str, Imagenet2012] = dataclasses.field(default_factory=dict)
+    prepared: list[Imagenet2012] = dataclasses.field(default_factory=list)
 
     @property
     def splits(self) -> list[str]:
@@ -229,6 +230,10 @@ class Loader:
         files = as_data_files({split: self.archives[split] for split in splits})
         return Imagenet2012(config_name=self.name, data_files=files, **self.options)
 
+    @property
+    def _mode(self) -> datasets.VerificationMode:
+        return datasets.VerificationMode(self.preparing.get("verification_mode") or "basic_checks")
+
     def stream(self, split: Any) -> Any:
         """Return an iterable dataset, or several."""
         if isinstance(split, list | tuple):
@@ -238,20 +243,28 @@ class Loader:
             raise ValueError(
                 f"A stream is of a whole split, not of {split}: see take() and skip()."
             )
-        modes = datasets.VerificationMode
-        mode = modes(self.preparing.get("verification_mode") or modes.BASIC_CHECKS)
-        if mode == modes.ALL_CHECKS:
+        if self._mode == datasets.VerificationMode.ALL_CHECKS:
             logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
         builder = self.builder(names)
-        builder.verification = mode
+        builder.verification = self._mode
         return builder.as_streaming_dataset(split=split)
 
     def load(self, split: Any, in_memory: bool | None) -> Any:
         """Return the dataset that an expression means, or without one all of them."""
+        self._check_new(self.splits if split is None else self.names_in(split))
         if split is None:
             return datasets.DatasetDict({s: self.dataset(s, in_memory) for s in self.splits})
-        self.names_in(split)  # before the work on the first of them
         return self.dataset(split, in_memory)
+
+    def _check_new(self, splits: Iterable[str]) -> None:
+        """Check all archives that no copy was made of, before the hours of work on the first."""
+        new = {s: self.archives[s] for s in splits if not is_dir(self._builder_of(s).cache_dir)}
+        for split, path in new.items():
+            self.builders[split].verification = self._mode
+            self.builders[split].check_archives({split: path})
+        cache = absolute(self.options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
+        if self.name == "default" and new and not is_url(cache):
+            check_space(cache, sum(map(size_of, new.values())))
 
     def dataset(self, split: Any, in_memory: bool | None) -> Any:
         """Return the dataset that an expression means."""
@@ -298,21 +311,28 @@ class Loader:
             split = datasets.ReadInstruction.from_spec(str(split))
         return split.to_spec().split("+")
 
-    def _prepare(self, split: str) -> Imagenet2012:
-        """Return the builder of a split, prepared; all splits in one cache will do as well."""
-        if split not in self.prepared:
-            splits = [split]
-            preparing = self.preparing
+    def _builder_of(self, split: str) -> Imagenet2012:
+        """Return the builder of a split; all splits in one cache will do as well."""
+        if split not in self.builders:
             if split not in self.archives:
-                chosen = self._copy_of(split)
-                preparing = {k: v for k, v in preparing.items() if k != "download_mode"}
+                chosen: Imagenet2012 = self._copy_of(split)
             elif is_dir(self._all_splits.cache_dir):
-                chosen, splits = self._all_splits, list(self.archives)
+                chosen = self._all_splits
             else:
-                chosen = self.builder(splits)
-            chosen.download_and_prepare(**preparing)
-            self.prepared |= dict.fromkeys(splits, chosen)
-        return self.prepared[split]
+                chosen = self.builder([split])
+            self.builders[split] = chosen
+        return self.builders[split]
+
+    def _prepare(self, split: str) -> Imagenet2012:
+        """Return the builder of a split, prepared."""
+        builder = self._builder_of(split)
+        if builder not in self.prepared:
+            options = dict(self.preparing)
+            if split not in self.archives:  # a copy is all that there is
+                options.pop("download_mode", None)
+            builder.download_and_prepare(**options)
+            self.prepared.append(builder)
+        return builder
 
     @functools.cached_property
     def _all_splits(self) -> Imagenet2012:
@@ -326,10 +346,12 @@ class Loader:
         )
         folders = read_origin(copy.cache_dir)["folders"]
         named = os.environ.get(FOLDER_VARIABLE)
+        modes = datasets.VerificationMode
         where = f" ({FOLDER_VARIABLE} is {without_secrets(named)})" if named else ""
+        unchecked = " Its SHA-256 is not checked." * (self._mode == modes.ALL_CHECKS)
         logger.warning(
             f"No {split} archive was found{where}: this is the copy that was made of the one in "
-            f"{' or '.join(folders)}."
+            f"{' or '.join(folders)}.{unchecked}"
         )
         return copy
 
@@ -363,9 +385,6 @@ class CopyBuilder(Imagenet2012):
 
     BUILDER_CONFIG_CLASS = CopyConfig
     BUILDER_CONFIGS = [CopyConfig("default", datasets.Version(VERSION))]  # noqa: RUF012
-
-    def _archives_of_cache(self) -> dict[str, str]:
-        return {}
 
 
 class Copy(NamedTuple):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import filelock
 
+from imagenet2012.archives import NOT_WRITABLE
+
 NAME, OWNER = ".imagenet2012.lock", ".imagenet2012.owner"
 
 
@@ -33,11 +35,8 @@ def locked(folder: Path) -> Iterator[None]:
             f"{_read(owner)} is writing to {folder}. Wait until it has ended, or pass another "
             "--output."
         ) from error
-    except NotImplementedError:
-        yield
-        return
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK):
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOLCK) not in NOT_WRITABLE:
             raise
         yield
         return

@@ -10,11 +10,11 @@ import datasets
 import imagenet2012
 from imagenet2012 import card, cluster, hub
 from imagenet2012 import export as exports
-from imagenet2012.archives import absolute, check_size, find_archives, is_dir
+from imagenet2012.archives import absolute, check_size, find_archives
 from imagenet2012.console import bar
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.lock import locked
-from imagenet2012.storage import is_url
+from imagenet2012.storage import is_dir, is_url
 
 
 def prepare_cache(folder: str, options: dict[str, Any]) -> None:
@@ -26,8 +26,9 @@ def prepare_cache(folder: str, options: dict[str, Any]) -> None:
         "verification_mode": "no_checks" if options["no_checks"] else "basic_checks",
     }
     if options["splits"]:
-        for split in options["splits"]:
-            dataset = imagenet2012.load(folder, config, split=split, **preparing, **choices)
+        splits = list(options["splits"])
+        loaded = imagenet2012.load(folder, config, split=splits, **preparing, **choices)
+        for split, dataset in zip(splits, loaded, strict=True):
             place = Path(dataset.cache_files[0]["filename"]).parent
             click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
         return

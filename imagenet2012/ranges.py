@@ -29,7 +29,7 @@ class Unranged(Exception):
 
 
 def identity(info: dict[str, Any]) -> str:
-    """Return the surest that a file system tells about which object it is, or nothing.
+    """Return the best identity that a file system gives of an object, or nothing.
 
     A weak ETag only means that a page looks the same, so it counts together with the time.
     """

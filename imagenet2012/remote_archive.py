@@ -1,4 +1,4 @@
-"""Archives that `fsspec` reads by ranges: opened once, read by few requests, several at a time."""
+"""Archives that `fsspec` reads by ranges: opened once, read by few requests, some at a time."""
 
 import collections
 import contextlib
@@ -33,14 +33,13 @@ MARGIN = 8 * BLOCK  # a reader looks at a few blocks before a header
 THREADS = 32
 HEAD_BYTES = 1 << 12  # fetched when an archive is opened, as what it is is asked many times
 KEPT_BLOCKS = 2048  # the first that are read singly are the headers of the class tars
-CHECKED_BYTES = (
-    1 << 16
-)  # where requests cannot hold the identity, it is asked for after larger ones
+# Where requests cannot hold the object's identity, it is asked for after larger ones.
+CHECKED_BYTES = 1 << 16
 EXTRA = "For S3: pip install s3fs. Other protocols have packages of their own."
 CHECK = "Check the URL, the network, the credentials and other storage_options."
 RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
 RETRY_UNTIL = 60  # seconds since the first try
-HIDDEN = (401, 403, 404, 410)  # HTTP: without the right to list, all that is missing is forbidden
+HIDDEN = (401, 403, 404, 410)  # without the right to list, what does not exist is "forbidden"
 _file_systems: dict[int, Any] = {}  # in a fork, those of its parent must not be closed: so all stay
 
 

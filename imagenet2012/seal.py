@@ -61,24 +61,25 @@ def has_whole_footer(file: BinaryIO) -> bool:
     return seal.startswith(MARK) and seal.endswith(hashlib.sha256(footer).digest())
 
 
-def is_whole(file: BinaryIO, progress: Callable[[float], object] = lambda _: None) -> bool:
+def is_whole(path: Path, progress: Callable[[float], object] = lambda _: None) -> bool:
     """Tell whether each byte of a Parquet file is as it was sealed.
 
     Parameters
     ----------
-    file : binary file
+    path : Path
     progress : callable
         Told of the part that has been read, from 0 to 1.
     """
-    if not has_whole_footer(file):
-        return False
-    start, seal, footer = _parts(file)
-    digest = hashlib.sha256()
-    file.seek(0)
-    while left := start - file.tell():
-        if not (data := file.read(min(left, CHUNK))):
-            return False  # it was cut while it was read
-        digest.update(data)
-        progress(file.tell() / start)
+    with path.open("rb") as file:
+        if not has_whole_footer(file):
+            return False
+        start, seal, footer = _parts(file)
+        digest = hashlib.sha256()
+        file.seek(0)
+        while left := start - file.tell():
+            if not (data := file.read(min(left, CHUNK))):
+                return False  # it was cut while it was read
+            digest.update(data)
+            progress(file.tell() / start)
     digest.update(footer)
     return seal == MARK + digest.digest() + hashlib.sha256(footer).digest()

@@ -1,20 +1,18 @@
 """Folders that `imagenet2012 prepare --output` wrote: found, loaded and checked."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
 
-from imagenet2012.archives import archives_in, is_dir
+from imagenet2012.archives import archives_in
 from imagenet2012.export import Plan, read_plan
 from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.in_place import NamedImage, missing_images, open_named
 from imagenet2012.seal import is_whole
-from imagenet2012.storage import Archive, is_url
-
-Progress = Callable[[int], object]
+from imagenet2012.storage import Archive, is_dir, is_url
+from imagenet2012.workers import Progress
 
 
 def find_plans(folder: str | None) -> dict[str, Plan]:
@@ -92,7 +90,7 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
         path = Path(folder, "data", plan.name(shard))
         if not path.exists():
             problems.append(f"{path} is missing")
-        elif read_plan(path) != plan or not _is_whole(path):
+        elif read_plan(path) != plan or not is_whole(path):
             problems.append(f"{path} is damaged, or of another export")
         elif archive:
             images = pq.ParquetFile(path).read(columns=["image.path"])["image"].to_pylist()
@@ -107,11 +105,6 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
     if strict and plan.rows != expected:
         problems.append(f"{plan.rows:,} images instead of {expected:,}")
     return problems
-
-
-def _is_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        return is_whole(file)
 
 
 def _archive_of(plan: Plan) -> tuple[Archive | None, list[str]]:

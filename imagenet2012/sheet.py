@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from imagenet2012 import WNIDS, load, shards
-from imagenet2012.archives import absolute, find_archives, size_of
-from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
-from imagenet2012.storage import logger
+from imagenet2012.archives import absolute, check_size, find_archives
+from imagenet2012.ilsvrc2012 import ArchiveError
 
 TILE, GAP, MARGIN, LINE = 168, 16, 24, 16
 INK, PALE, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
@@ -41,10 +40,8 @@ def dataset_of(
     archives = {} if plans else find_archives(absolute(folder))
     there = list(plans or archives)
     split = split or ("validation" if "validation" in there else there[0])
-    official = SOURCES[split].size
-    if split in archives and not no_checks and official not in (None, size_of(archives[split])):
-        size = f"{size_of(archives[split]):,} bytes, the original {official:,}"
-        logger.warning(f"{archives[split]} has {size}. It is shown as it is.")
+    if split in archives and not no_checks:
+        check_size(split, archives[split], strict=False)
     return load(folder, "in_place", split=split, verification_mode="no_checks"), there
 
 

@@ -12,21 +12,22 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+Progress = Callable[[int], object]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 _context = multiprocessing.get_context("spawn")
-_to_tell: list[Callable[[int], object]] = []  # who is told of images that are done here
+_to_tell: list[Progress] = []  # who is told of images that are done here
 
 
 def results(
     function: Callable[..., R],
     tasks: Iterable[tuple[Any, ...]],
     processes: int,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Iterator[R]:
     """Yield what a function returns for each tuple of arguments, as they are finished.
 
-    If the caller stops early, or an error or Ctrl-C comes, the workers are told to: see `advance`.
+    If the caller stops early, or an error or Ctrl-C comes, workers stop at their next `advance`.
     `progress` is told what the workers tell by that. A single process is this one.
     """
     if processes == 1:

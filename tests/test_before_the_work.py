@@ -246,6 +246,21 @@ def test_size_is_checked_by_default(archives: Archives, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.arrow"))
 
 
+@pytest.mark.parametrize("split", [None, ["train", "validation"], "train+validation"])
+@pytest.mark.parametrize("given", ["data_dir", "data_files"])
+def test_the_second_archive_is_checked_before_the_first_is_copied(
+    given: str, split: Any, tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.make_archives(tmp_path / "in", 2, 3, 0)
+    official(monkeypatch, tmp_path / "in" / TRAIN, "train", 2)
+    del cache["verification_mode"]
+    files = {"train": str(tmp_path / "in" / TRAIN), "validation": str(tmp_path / "in" / VAL)}
+    where = {"data_dir": tmp_path / "in"} if given == "data_dir" else {"data_files": files}
+    with pytest.raises(ArchiveError, match=r"val\.tar: has .*6,744,924,160"):
+        imagenet2012.load(**where, split=split, **cache)
+    assert not arrow_files(cache)
+
+
 def official(monkeypatch: pytest.MonkeyPatch, path: Path, split: str, num_examples: int) -> None:
     """Make a fake count as the original archive."""
     import dataclasses
@@ -388,6 +403,17 @@ def test_too_little_disk(
     with pytest.raises(OSError, match=r"KiB.*free in .*cache_dir=.*in_place") as caught:
         imagenet2012.load(archives.folder, **cache)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_too_little_disk_for_all_of_it(
+    archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+) -> None:
+    sizes = [(archives.folder / name).stat().st_size for name in (TRAIN, VAL)]
+    usage = shutil.disk_usage(tmp_path)._replace(free=max(sizes) + 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"needs about .*free in"):
+        imagenet2012.load(archives.folder, split=["train", "validation"], **cache)
+    assert not arrow_files(cache)
 
 
 def test_bad_options(archives: Archives, cache: dict[str, Any]) -> None:
@@ -540,3 +566,15 @@ def test_a_copy_outlives_its_archives(
         imagenet2012.load(tmp_path / "other", **cache)
     with pytest.raises(NonMatchingSplitsSizesError, match="has 6 train images"):
         imagenet2012.load(folder, **{**cache, "verification_mode": "all_checks"})
+    assert "Its SHA-256 is not checked." in said[-1]
+
+
+def test_a_builder_outlives_its_archives(tmp_path: Path, cache: dict[str, Any]) -> None:
+    expected = fakes.make_archives(tmp_path / "in", classes=2, validation=0)["train"]
+    mode = {"verification_mode": cache.pop("verification_mode")}
+    builder = imagenet2012.Imagenet2012(data_dir=tmp_path / "in", **cache)
+    builder.download_and_prepare(**mode)
+    shutil.rmtree(tmp_path / "in")
+    for options in (mode, {}):
+        builder.download_and_prepare(**options)
+        assert sorted(contents(builder.as_dataset(split="train"))) == wanted(expected)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -254,8 +255,12 @@ def test_show_warns_of_another_size(run: Run, archives: Archives, tmp_path: Path
     target = tmp_path / "sheet.png"
     result = run("show", archives.folder, "-o", target)
     assert result.exit_code == 0 and target.exists()
-    assert re.search(r"Warning: .*img_val\.tar has [\d,]+ bytes, the original 6,744", result.output)
+    size = r"has [\d,]+ bytes, the original validation archive has 6,744"
+    assert re.search(rf"Warning: .*img_val\.tar {size}", result.output)
     assert "Warning" not in run("show", archives.folder, "--no-checks", "-o", target).output
+    with tarfile.open(archives.folder / "ILSVRC2012_img_val.tar") as tar:
+        tar.extractall(tmp_path / "tree" / "val", filter="data")
+    assert "bytes, the original" not in run("show", tmp_path / "tree", "-o", target).output
 
 
 def test_show(run: Run, archives: Archives, tmp_path: Path) -> None:

@@ -393,6 +393,16 @@ def test_what_cannot_be_looked_at_is_no_link(tmp_path: Path) -> None:
     assert list(imagenet2012.archives.hints_of(str(tmp_path), "gone.tar")) == []
 
 
+def test_of_a_large_folder_the_count_is_a_least_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (imagenet2012.archives, imagenet2012.storage):
+        monkeypatch.setattr(module, "MAX_ENTRIES", 20)
+    for number in range(30):
+        (tmp_path / f"{number}.txt").touch()
+    assert "and at least 12 more." in imagenet2012.archives.describe(str(tmp_path))
+
+
 def test_a_tar_that_begins_like_a_zip(tmp_path: Path, cache: dict[str, Any]) -> None:
     data = fakes.tar([("PKU/" + name, d) for name, d in fakes.flat_images("val", 5)])
     (tmp_path / VAL).write_bytes(data)

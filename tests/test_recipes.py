@@ -42,7 +42,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
         patch.setenv("HOME", str(home))
         patch.chdir(tmp_path_factory.mktemp("work"))
         pass_as_originals(patch, home / "imagenet")
-        patch.setattr(hub, "_api", FakeHub)
+        patch.setattr(hub, "HfApi", FakeHub)
         names: dict[str, Any] = {"commands": []}
         exec(LOAD, names)
         for language, block in BLOCKS:

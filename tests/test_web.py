@@ -167,7 +167,7 @@ def test_a_host_that_was_not_named_is_not_asked(
         f"s3%3A%2F%2Fb%2Fx%3A%3A{quoted}",
         quoted.replace("%2F%2F", "%2F%2Fu%40"),
     ):
-        with pytest.raises(ArchiveError, match="only because a dataset names it"):
+        with pytest.raises(ArchiveError, match="nobody but a dataset names it"):
             fsspec.open(url.replace(quoted, other)).open()
     assert web.requests == before
 
