@@ -251,8 +251,10 @@ def test_size_is_checked_by_default(archives: Archives, tmp_path: Path) -> None:
 def test_the_second_archive_is_checked_before_the_first_is_copied(
     given: str, split: Any, tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fakes.make_archives(tmp_path / "in", 2, 3, 0)
-    official(monkeypatch, tmp_path / "in" / TRAIN, "train", 2)
+    expected = fakes.make_archives(tmp_path / "in", classes=2, validation=3)["train"]
+    sources = imagenet2012.ilsvrc2012.SOURCES
+    train = dataclasses.replace(sources["train"], size=None, num_examples=len(expected))
+    monkeypatch.setitem(sources, "train", train)
     del cache["verification_mode"]
     files = {"train": str(tmp_path / "in" / TRAIN), "validation": str(tmp_path / "in" / VAL)}
     where = {"data_dir": tmp_path / "in"} if given == "data_dir" else {"data_files": files}
