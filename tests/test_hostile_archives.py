@@ -303,6 +303,19 @@ def test_an_image_that_stands_twice_is_refused(tmp_path: Path) -> None:
         load_train(tmp_path, fakes.train_tar(images), cache_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize("num_proc", [None, 2])
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_an_image_that_stands_in_two_regions_is_refused(
+    config: str, num_proc: int | None, tmp_path: Path
+) -> None:
+    """The first image again at the end, which another process may read."""
+    members = list(fakes.flat_images("val", 60))
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar([*members, members[0]]))
+    options = {"split": "validation", "verification_mode": "no_checks", "num_proc": num_proc}
+    with pytest.raises(ArchiveError, match=rf"'{members[0][0]}' appears twice"):
+        imagenet2012.load(tmp_path, config, cache_dir=str(tmp_path / "cache"), **options)
+
+
 @pytest.mark.parametrize("order", ["archive", "mixed"])
 def test_empty_classes_are_no_fault(order: str, tmp_path: Path) -> None:
     images: dict[str, list[tuple[str, bytes]]] = {wnid: [] for wnid in fakes.wnids()[:4]}
