@@ -236,7 +236,8 @@ def test_too_small_a_disk_is_seen_before(small_disk: Path, case: Case) -> None:
 @pytest.mark.parametrize("num_proc", [0, 2])
 def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, tmp_path: Path, case: Case) -> None:
     """Another program takes the room after the check; afterwards the disk is as free as before."""
-    room = "import shutil, types\nshutil.disk_usage = lambda _: types.SimpleNamespace(free=1 << 40)\n"
+    room = "import shutil, types\n"
+    room += "shutil.disk_usage = lambda _: types.SimpleNamespace(free=1 << 40)\n"
     code = PROGRAM.replace("if __name__", f"{room}if __name__")
     command = [sys.executable, "-c", code, str(case.folder), str(small_disk / "cache"), "default"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
