@@ -259,11 +259,13 @@ class Loader:
     def _check_new(self, splits: Iterable[str]) -> None:
         """Check all archives that no copy was made of, before the hours of work on the first."""
         new = {s: self.archives[s] for s in splits if not is_dir(self._builder_of(s).cache_dir)}
+        if len(new) < 2:  # the builder of a single one does it at once
+            return
         for split, path in new.items():
             self.builders[split].verification = self._mode
             self.builders[split].check_archives({split: path})
         cache = absolute(self.options.get("cache_dir") or datasets.config.HF_DATASETS_CACHE)
-        if self.name == "default" and new and not is_url(cache):
+        if self.name == "default" and not is_url(cache):
             check_space(cache, sum(map(size_of, new.values())))
 
     def dataset(self, split: Any, in_memory: bool | None) -> Any:
