@@ -11,6 +11,7 @@ import operator
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -66,9 +67,10 @@ class WritesTables:
     _main_pid: int
 
     def _prepare_split_single(self, **kwargs: Any) -> Iterator[Any]:
-        if os.getpid() != self._main_pid:
-            # Ctrl-C reaches the workers too, but the main process ends them, without tracebacks.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if is_worker := os.getpid() != self._main_pid:
+            # Ctrl-C reaches the workers too. What else than to end may be wanted is not theirs.
+            ends = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            signal.signal(signal.SIGINT, _wait_to_be_ended if ends else signal.SIG_IGN)
         prepare: Any = datasets.ArrowBasedBuilder._prepare_split_single
         try:
             yield from prepare(self, **{name: kwargs[name] for name in self._ARGUMENTS})
@@ -81,6 +83,21 @@ class WritesTables:
             # With num_proc only the message reaches the user, so it must name the cause.
             cause = error.__cause__ or error
             raise DatasetGenerationError(f"{type(cause).__name__}: {cause}") from cause
+        finally:
+            if is_worker:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _wait_to_be_ended(*_: Any) -> None:
+    """Let a worker rest that Ctrl-C reached, until the main process, which it reaches too, ends it.
+
+    It would find nobody to report to if it went on, and its pool would have to be told. Ended just
+    then, it would leave a lock behind for which the main process waits for ever.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(1)  # the main process was killed
 
 
 class ImageBuffer:

@@ -24,7 +24,6 @@ PROGRAM = """
 import glob, os, signal, sys
 folder, cache, config, num_proc, stop_at = sys.argv[1:6]
 taken, begun = 0, False
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def count(size):
     global taken, begun
@@ -196,6 +195,22 @@ def workers(parent: int) -> list[int]:
     return [
         int(line.split()[0]) for line in done.stdout.splitlines() if "resource_tracker" not in line
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs ps")
+def test_ctrl_c_lays_workers_to_rest(case: Case) -> None:
+    """One that went on could be ended while it holds a lock, for which its pool would wait."""
+    process = case.start_and_stop(num_proc=2)
+    for worker in workers(process.pid):
+        os.kill(worker, signal.SIGINT)
+    case.go_on(process)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=4)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=HANG)
+    assert stderr.splitlines()[-1] == "KeyboardInterrupt" and stderr.count("Traceback") == 1
+    assert group_is_gone(process.pid)
+    case.check_next_run()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs ps")

@@ -381,17 +381,9 @@ def test_warnings_say_that_they_are(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------- interrupted
 
 
-LISTENING = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-from imagenet2012_command import main
-main()
-"""
-
-
 def start(archives: Archives, tmp_path: Path, *options: str) -> "subprocess.Popen[str]":
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", LISTENING, "prepare", str(archives.folder)]
+    command = [sys.executable, "-m", "imagenet2012", "prepare", str(archives.folder)]
     command += ["--no-checks", "--output", str(tmp_path / "out"), *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=env, start_new_session=True, text=True, **pipes)

@@ -17,7 +17,7 @@ import fakes
 import fsspec
 import pytest
 import web_server
-from conftest import ROOT, Archives
+from conftest import HANG, ROOT, Archives
 from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -268,14 +268,14 @@ def test_ctrl_c_ends_a_process_whose_server_hangs(
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", STREAM, f"{web.url}/l.tar", config, how, str(tmp_path)]
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + HANG
     while web.requests < 12 and time.monotonic() < limit:
         time.sleep(0.01)
     web.hangs.set()
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=60)  # a second or two; a slow machine may take longer
+        _, said = process.communicate(timeout=HANG)
     finally:
         process.kill()
     assert "KeyboardInterrupt" in said
