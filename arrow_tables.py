@@ -7,18 +7,18 @@ overridden here makes it prepare a `GeneratorBasedBuilder` as it prepares an `Ar
 import concurrent.futures
 import gc
 import itertools
+import mmap
 import operator
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
@@ -234,22 +234,31 @@ def _in_thread(function: Callable[..., R], *args: Any) -> "concurrent.futures.Fu
     return future
 
 
-def repeated_name(files: Iterable[str]) -> str | None:
+def repeated_name(files: Sequence[str]) -> str | None:
     """Return a file name that appears more than once in the Arrow or Parquet files of a split."""
-    columns = []
+    # Only names that share their hash are compared: a million of them take a hundred megabytes.
+    hashes = np.fromiter(map(hash, _names(files)), np.int64)
+    hashes.sort()
+    shared = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    seen: set[str] = set()
+    for name in _names(files) if shared else ():
+        if hash(name) in shared:
+            if name in seen:
+                return name
+            seen.add(name)
+    return None
+
+
+def _names(files: Sequence[str]) -> Iterator[str]:
+    """Yield the file names in Arrow or Parquet files."""
     for file in files:
         if file.endswith(".parquet"):
-            columns.append(pq.read_table(file, columns=["file_name"])["file_name"])
-        else:
-            with pa.memory_map(file) as source:
-                columns.append(pa.ipc.open_stream(source).read_all()["file_name"])
-    names = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    # Names are counted only where two have one hash: to count a million distinct ones, or to sort
-    # them, takes a hundred megabytes.
-    parts = [np.fromiter(map(hash, one.to_pylist()), np.int64, len(one)) for one in names.chunks]
-    hashes = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
-    if (hashes[1:] != hashes[:-1]).all():
-        return None
-    counts = names.value_counts()
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    return repeated[0].as_py() if repeated else None
+            for batch in pq.ParquetFile(file).iter_batches(columns=["file_name"]):
+                yield from batch["file_name"].to_pylist()
+            continue
+        with open(file, "rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        for batch in pa.ipc.open_stream(pa.py_buffer(mapped)):
+            yield from batch["file_name"].to_pylist()
+            if hasattr(mmap, "MADV_DONTNEED"):  # pages count as memory of this process till then
+                mapped.madvise(mmap.MADV_DONTNEED)
