@@ -205,7 +205,7 @@ def test_ctrl_c_lays_workers_to_rest(case: Case) -> None:
         os.kill(worker, signal.SIGINT)
     case.go_on(process)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=4)
+        process.wait(timeout=2)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=HANG)
     assert stderr.splitlines()[-1] == "KeyboardInterrupt" and stderr.count("Traceback") == 1
