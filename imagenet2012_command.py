@@ -82,12 +82,6 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
 
-class Group(click.Group):
-    """Commands that take no empty values."""
-
-    command_class = Command
-
-
 def run(command: str, options: dict[str, Any]) -> None:
     """Do what was typed; see `imagenet2012.commands`."""
     from imagenet2012 import commands  # takes a second
@@ -95,7 +89,7 @@ def run(command: str, options: dict[str, Any]) -> None:
     commands.run(getattr(commands, command), options)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="imagenet2012", prog_name="imagenet2012")
 def main() -> None:
     """ILSVRC2012 (ImageNet-1k) from its original archives.
@@ -108,6 +102,8 @@ def main() -> None:
       imagenet2012 prepare ~/imagenet --output ~/imagenet-256 --size 256
     """
 
+
+main.command_class = Command
 
 # ------------------------------------------------------------------------- check
 

@@ -4,9 +4,11 @@ import dataclasses
 import errno
 import functools
 import io
+import itertools
+import operator
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -30,15 +32,18 @@ from .storage import (
     storage_of,
 )
 from .tar_reader import REGULAR, Member, read_header
-from .tree_listing import File
+from .tree_listing import File, in_threads
 
 PREFIX = "imagenet2012://"
 # Larger images are rare: of these the header is read first, so that a forged size is found out
 # before so much is read.
 LARGE_IMAGE = 1 << 20
 
-_quoted = functools.lru_cache(maxsize=8)(functools.partial(quote, safe=""))
-_unquoted = functools.lru_cache(maxsize=8)(unquote)
+# The bytes of a path need not be UTF-8.
+_quoted = functools.lru_cache(maxsize=8)(
+    functools.partial(quote, safe="", errors="surrogateescape")
+)
+_unquoted = functools.lru_cache(maxsize=8)(functools.partial(unquote, errors="surrogateescape"))
 
 
 class MemberFile(io.BytesIO):
@@ -82,9 +87,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
             )
         path, header, size, name = match.groups()
         path = _unquoted(path)
-        if not storage_of(path).may_read(path):
-            problem = "is not read, as nobody but a dataset names it."
-            raise ArchiveError(path, problem, advice=storage_of(path).how_to_allow(path))
+        storage_of(path).check_named(path)
         return path, int(header), int(size), name
 
     @classmethod
@@ -117,17 +120,10 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         try:
             path, offset, size, _ = cls.parse(url)
             archive = open_named(path)
-        except (OSError, ArchiveError):
+        except (OSError, ValueError, ArchiveError):
             return
         if size <= LARGE_IMAGE and _fits(archive, offset, size):
             archive.announce(offset, BLOCK + size)
-
-    def cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
-    ) -> bytes:
-        """Return an image's bytes, or some of them; see `read_image`."""
-        data = self.read_image(path)
-        return data[start:end] if start or end is not None else data
 
     def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         """Open an image; what else the parent's method prepares costs as much as the reading."""
@@ -216,16 +212,23 @@ def _fits(archive: Archive, offset: int, size: int) -> bool:
     return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= archive.size
 
 
-def missing_images(archive: Archive, urls: Iterable[str]) -> Iterator[str]:
-    """Yield the names of images that are not where URLs say, by their headers."""
+def missing_images(paths: Sequence[str]) -> Iterator[str]:
+    """Yield the names of images in place that are not where rows say, by headers and files."""
+    urls = [path for path in paths if path.startswith(PREFIX)]
+    files = [path for path in paths if not path.startswith(PREFIX)]
+    for file, exists in zip(files, in_threads(os.path.exists, files), strict=True):
+        if not exists:
+            yield file
+    places = sorted(map(Imagenet2012FileSystem.parse, urls))
+    for path, chosen in itertools.groupby(places, operator.itemgetter(0)):
+        yield from _missing_members(open_named(path), list(chosen))
+
+
+def _missing_members(archive: Archive, places: list[tuple[str, int, int, str]]) -> Iterator[str]:
     archive.advise("RANDOM")
-
-    def announced_header(place: tuple[int, int, str]) -> tuple[int, int, str]:
-        archive.announce(place[0], BLOCK)
-        return place
-
-    places = sorted(Imagenet2012FileSystem.parse(url)[1:] for url in urls)
-    for offset, size, name in begun_ahead(map(announced_header, places)):
+    for _, offset, _, _ in places:
+        archive.announce(offset, BLOCK)
+    for _, offset, size, name in places:
         fits = _fits(archive, offset, size)
         if not (fits and _is_header_of(archive.read(offset, BLOCK), name, size)):
             yield name

@@ -89,13 +89,8 @@ class Storage:
         """Open an archive for rows in place, which hold no storage options; see `open`."""
         return self.open(path)
 
-    def may_read(self, path: str) -> bool:
-        """Tell whether a path that a dataset names may be read."""
-        return True
-
-    def how_to_allow(self, path: str) -> str:
-        """Say what lets a dataset's path be read that may not be."""
-        return "Install the package imagenet2012, which reads URLs."
+    def check_named(self, path: str) -> None:
+        """Raise `ArchiveError` if a path may not be read only because a dataset names it."""
 
     def check_rights(self, path: str) -> None:
         """Raise `ArchiveError` if what seems not to exist is forbidden; a disk does not tell."""
@@ -120,8 +115,8 @@ class _NoUrls(Storage):
         advice = "Install the package imagenet2012 and use imagenet2012.load, or copy the archive."
         raise ArchiveError(path, "the script alone reads no URLs.", advice=advice)
 
-    def may_read(self, path: str) -> bool:
-        return False
+    def check_named(self, path: str) -> None:
+        self.status(path)
 
 
 _disk = Storage()
@@ -171,6 +166,8 @@ ANNOUNCED_BYTES = 128 << 10
 # Bytes announced at a time where a region is read in order: the first if it is read alone, the
 # second in turns with up to a thousand others, for each of which the page cache holds 768 KiB.
 PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
+
+
 KEPT_MEMORY = 1 << 24
 
 
@@ -285,7 +282,7 @@ class Archive:
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         try:
-            data = os.pread(self._fd, size, offset) if HAS_PREAD else b""
+            data = b""
             while len(data) < size:
                 more = self._read_once(offset + len(data), size - len(data))
                 if not more:

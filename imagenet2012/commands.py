@@ -36,6 +36,8 @@ ADVICE = {
     r"several of its subfolders: pass data_files=.*": "several of its subfolders: put links to "
     "them into one, and pass that.",
 }
+# Of options of `prepare` whose absence must be told from their default.
+DEFAULTS = {"num_proc": CORES, "quality": 90, "shard_size": 500_000_000, "order": "archive"}
 NEED_OUTPUT = ("push", "size", "shard_size", "shards", "portable", "ray")
 
 
@@ -90,6 +92,11 @@ def check(
 ) -> None:
     """Check archives, or shards that were written, and end with status 1 unless all is OK."""
     if plans := shards.find_plans(absolute(folder)):
+        if deep or decode:
+            raise click.UsageError(
+                f"--deep and --decode are for archives. {folder} holds shards, of which each byte "
+                "is held to what was written: pass the folder of the archives."
+            )
         return check_shards(absolute(folder), plans, splits, no_checks, as_json)
     archives, error = look_for_archives(folder)
     if error and not as_json:
@@ -102,8 +109,7 @@ def check(
     made = reports.of_archives(given, strict=not no_checks, deep=deep, decode=decode)
     ok = not missing and not any(report.problems for report in made)
     if as_json:
-        told: dict[str, Any] = {"ok": ok, "well": ok}  # the second is its former name
-        told |= {"missing": missing, "error": error and str(error)}
+        told: dict[str, Any] = {"ok": ok, "missing": missing, "error": error and str(error)}
         told["archives"] = [dataclasses.asdict(report) for report in made]
         click.echo(json.dumps(told, indent=2))
     else:
@@ -176,20 +182,17 @@ def prepare(
 ) -> None:
     """Prepare the cache, or a folder of shards that may be pushed to the Hub."""
     check_options(output, push, public, options)
-    options["num_proc"] = options["num_proc"] or CORES
-    options["quality"] = options["quality"] or 90
-    options["shard_size"] = options["shard_size"] or 500_000_000
+    if shards.find_plans(absolute(folder)):
+        raise click.UsageError(f"{folder} holds shards: pass the folder of the archives.")
+    options |= {key: value for key, value in DEFAULTS.items() if not options[key]}
     options["portable"] = options["portable"] or bool(options["in_place"] and push)
-    options["order"] = options["order"] or "archive"
     options["cache_dir"] = options["cache_dir"] and str(options["cache_dir"])
     if not output:
         return preparing.prepare_cache(folder, options)
     if push and not options["in_place"]:  # an index has no images
-        notice = (
-            "Warning: You answer for who may see these images: ImageNet's terms let nobody pass "
-            "them on."
+        logger.warning(
+            "You answer for who may see these images: ImageNet's terms let nobody pass them on."
         )
-        click.echo(folded(notice), err=True)
     preparing.prepare_repository(folder, output, push, public, options)
 
 

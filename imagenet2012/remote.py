@@ -89,24 +89,21 @@ class RemoteStorage(Storage):
         """Look at an archive anew when it is opened again."""
         forget(path, _options(path))
 
-    def may_read(self, path: str) -> bool:
-        """Tell whether a URL that a dataset names may be followed."""
+    def check_named(self, path: str) -> None:
+        """Raise `ArchiveError` unless the host of a URL that a dataset names is trusted."""
         if place_of(path) in _named:
-            return True
-        if is_chain(path):
-            return False
+            return
         hosts = re.split(r"[,\s]+", os.environ.get(HOSTS_VARIABLE, ""))
         protocol, _, host = place_of(path).partition("://")
-        return protocol in OBJECT_STORES or (bool(host) and host in hosts)
-
-    def how_to_allow(self, path: str) -> str:
-        """Say how a URL that a dataset names may be read."""
-        host = place_of(path).partition("://")[2]
-        return (
+        if not is_chain(path) and (protocol in OBJECT_STORES or (host and host in hosts)):
+            return
+        advice = (
             "A URL in a dataset could lead anywhere. If you trust this host, set the environment "
             f"variable {HOSTS_VARIABLE}={host} (several with commas), or load from it yourself "
             "in this process."
         )
+        problem = "is not read, as nobody but a dataset names it."
+        raise ArchiveError(path, problem, advice=advice)
 
     def check_in_place(self, path: str) -> None:
         """Raise `ArchiveError` if an index would store a secret, or could not be used."""

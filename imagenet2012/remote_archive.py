@@ -32,6 +32,7 @@ PIECE_BYTES = 1 << 17
 MARGIN = 8 * BLOCK  # a reader looks at a few blocks before a header
 THREADS = 32
 HEAD_BYTES = 1 << 12  # fetched when an archive is opened, as what it is is asked many times
+KEPT_ARCHIVES = 64
 KEPT_BLOCKS = 2048  # the first that are read singly are the headers of the class tars
 # Where requests cannot hold the object's identity, it is asked for after larger ones.
 CHECKED_BYTES = 1 << 16
@@ -114,7 +115,6 @@ def words_of(error: BaseException, url: str) -> str:
 # ------------------------------------------------------------------------- opened archives
 
 _archives: dict[tuple[Any, ...], "RemoteArchive"] = {}
-_by_identity: "collections.OrderedDict[tuple[Any, ...], RemoteArchive]" = collections.OrderedDict()
 
 
 def key_of(url: str, options: dict[str, Any]) -> tuple[Any, ...]:
@@ -128,21 +128,23 @@ def open_once(url: str, options: dict[str, Any]) -> "RemoteArchive":
     One that is looked at anew and did not change is the same, with the headers that it has read.
     """
     key = key_of(url, options)
-    if key not in _archives:
-        archive = RemoteArchive(url, options)
-        known = (*key, archive.size, archive.version)
-        if known not in _by_identity or not archive.version:
-            archive.probe()
-            _by_identity[known] = archive
-            if len(_by_identity) > 8:
-                _by_identity.popitem(last=False)
-        _archives[key] = _by_identity[known]
-    return _archives[key]
+    archive = _archives.get(key)
+    if archive is None or archive.is_stale:
+        new = RemoteArchive(url, options)
+        if archive and new.version and (new.size, new.version) == (archive.size, archive.version):
+            archive.is_stale = False
+            return archive
+        new.probe()
+        archive = _archives[key] = new
+        if len(_archives) > KEPT_ARCHIVES:  # a signed URL is another one each time
+            _archives.pop(next(iter(_archives)), None)
+    return archive
 
 
 def forget(url: str, options: dict[str, Any]) -> None:
     """Look at an archive anew when it is opened again."""
-    _archives.pop(key_of(url, options), None)
+    if archive := _archives.get(key_of(url, options)):
+        archive.is_stale = True
 
 
 class Threads:
@@ -188,6 +190,7 @@ class RemoteArchive(Archive):
     """
 
     is_remote = True
+    is_stale = False  # whether it is to be looked at anew before it is used again
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._fd = -1
@@ -287,8 +290,7 @@ class RemoteArchive(Archive):
         kept = Path(datasets.config.HF_DATASETS_CACHE, "imagenet2012", "headers", f"{name}.json")
         before: list[int] = []
         with contextlib.suppress(OSError, ValueError, TypeError):
-            told_before = map(int, json.loads(kept.read_text()))
-            before = [offset for offset in told_before if 0 <= offset <= self.size - BLOCK]
+            before = [int(o) for o in json.loads(kept.read_text()) if 0 <= o <= self.size - BLOCK]
         before = before[:KEPT_BLOCKS] if self.version else []
         missing = [offset for offset in before if offset not in self._blocks]
         blocks = self.map(lambda offset: self._fetch(offset, BLOCK), missing)
@@ -310,8 +312,8 @@ class RemoteArchive(Archive):
             self._raise_changed()
 
     def _raise_changed(self) -> NoReturn:
-        for key in [key for key, archive in _archives.items() if archive.path == self.path]:
-            _archives.pop(key, None)
+        for archive in list(_archives.values()):
+            archive.is_stale = archive.is_stale or archive.path == self.path
         advice = "Load it again."
         raise ArchiveError(self.path, "changed while it was being read.", advice=advice) from None
 
@@ -343,7 +345,7 @@ class ReadAhead(RemoteArchive):
         first, last = self._number(offset), self._number(end - 1)
         data = b"".join(self._piece(number) for number in range(first, last + 1))
         # The reader comes back to a few blocks before, and at last to the end of the region.
-        passed = self._number(max(self._start, min(end - MARGIN, self._stop - MARGIN)))
+        passed = self._number(max(self._start, end - MARGIN))
         for number in [number for number in self._pieces if number < passed]:
             del self._pieces[number]
         skipped = offset - self._start - first * self._step

@@ -10,7 +10,7 @@ from imagenet2012.archives import size_of
 from imagenet2012.check_images import decode_images
 from imagenet2012.console import bar, folded
 from imagenet2012.export import Plan
-from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES
+from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError
 from imagenet2012.workers import CORES
 
 SHOWN = 20  # of the problems with one archive
@@ -29,12 +29,16 @@ def _of_archive(split: str, path: str, strict: bool, deep: bool, decode: bool) -
     size = size_of(path)
     with bar(size, "B", f"{split}, headers") as progress:
         report = check.check(split, path, strict=strict, progress=progress.update)
-    if deep:
-        with bar(size, "B", f"{split}, SHA-256") as progress:
-            check.hash_archive(report, strict=strict, progress=progress.update)
-    if decode:
-        with bar(report.images, " images", f"{split}, decoding") as progress:
-            decode_images(report, processes=CORES, progress=progress.update)
+    try:
+        if deep:
+            with bar(size, "B", f"{split}, SHA-256") as progress:
+                check.hash_archive(report, strict=strict, progress=progress.update)
+        if decode:
+            with bar(report.images, " images", f"{split}, decoding") as progress:
+                decode_images(report, processes=CORES, progress=progress.update)
+    except ArchiveError as error:  # most likely known from the headers
+        problems = [*report.problems, check.first_line(error)]
+        report.problems = list(dict.fromkeys(problems))
     return report
 
 
@@ -117,8 +121,8 @@ def print_shards(found: list[dict[str, Any]], missing: list[str]) -> None:
     """Print what each split is, what is wrong with it, and the verdict."""
     for one in found:
         what = f"an index of {one['in_place']}" if one["in_place"] else "with the images"
-        title = click.style(one["split"], bold=True)
-        click.echo(f"{title}  {one['rows']:,} images in {one['shards']:,} shards, {what}")
+        title, plural = click.style(one["split"], bold=True), "s" * (one["shards"] > 1)
+        click.echo(f"{title}  {one['rows']:,} images in {one['shards']:,} shard{plural}, {what}")
         print_problems(one["problems"])
     for split in missing:
         click.echo(f"{click.style(split, bold=True)}  missing")

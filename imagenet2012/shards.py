@@ -11,7 +11,7 @@ from imagenet2012.export import Plan, read_plan
 from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.in_place import NamedImage, missing_images, open_named
 from imagenet2012.seal import is_whole
-from imagenet2012.storage import Archive, is_dir, is_url
+from imagenet2012.storage import is_dir, is_url
 from imagenet2012.workers import Progress
 
 
@@ -84,7 +84,7 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
     progress : callable
         Told of the shards that were read.
     """
-    archive, problems = _archive_of(plan)
+    reads_images, problems = _look_at_archive(plan)
     gone: list[str] = []
     for shard in range(plan.shards):
         path = Path(folder, "data", plan.name(shard))
@@ -92,13 +92,16 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
             problems.append(f"{path} is missing")
         elif read_plan(path) != plan or not is_whole(path):
             problems.append(f"{path} is damaged, or of another export")
-        elif archive:
+        elif reads_images:
             images = pq.ParquetFile(path).read(columns=["image.path"])["image"].to_pylist()
-            gone += missing_images(archive, [image["path"] for image in images])
+            try:
+                gone += missing_images([image["path"] for image in images])
+            except ArchiveError as error:
+                problems.append(" ".join(str(error).split()))
         progress(1)
-    if archive and gone:
+    if gone:
         problems.append(
-            f"{len(gone):,} images are not where the index says, {gone[0]} first: {archive.path} "
+            f"{len(gone):,} images are not where the index says, {gone[0]} first: {plan.in_place} "
             "was replaced or damaged since"
         )
     expected = SOURCES[plan.split].num_examples
@@ -107,15 +110,15 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
     return problems
 
 
-def _archive_of(plan: Plan) -> tuple[Archive | None, list[str]]:
-    """Open the archive of an index, to look at each header, or say what is wrong with it."""
+def _look_at_archive(plan: Plan) -> tuple[bool, list[str]]:
+    """Tell of the archive of an index whether each image can be looked at, and what is wrong."""
     if not plan.in_place or is_dir(plan.in_place):
-        return None, []  # of a tree, each image is a file of its own, which says if it is gone
+        return bool(plan.in_place), []
     try:
         archive = open_named(plan.in_place)
     except ArchiveError as error:
-        return None, [" ".join(str(error).split())]
+        return False, [" ".join(str(error).split())]
     if archive.size != plan.archive_bytes:
         found = f"{archive.path} has {archive.size:,} bytes, the archive of the index had "
-        return None, [f"{found}{plan.archive_bytes:,}"]
-    return None if archive.is_remote else archive, []  # there each header would be a request
+        return False, [f"{found}{plan.archive_bytes:,}"]
+    return not archive.is_remote, []  # there each header would be a request

@@ -106,7 +106,9 @@ def sound_rows(
 
 
 def check_picture(path: Path) -> None:
-    """Raise `ValueError` if something is there that is no PNG, such as an archive."""
+    """Raise `ValueError` if no PNG can be written, or something else is there."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"There is no folder {path.parent} for {path.name}.")
     if path.exists():
         with path.open("rb") as file:
             if file.read(8) != b"\x89PNG\r\n\x1a\n":

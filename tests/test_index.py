@@ -612,6 +612,47 @@ def test_check_looks_at_every_header_that_an_index_names(
     assert result.exit_code == 1 and said in " ".join(result.output.split()), result.output
 
 
+@pytest.mark.parametrize("fault", ["a file", "a header", "a class tar"])
+def test_check_looks_at_every_image_of_a_tree(
+    fault: str, make: Make, archives: Archives, tmp_path: Path
+) -> None:
+    train, val = tmp_path / "tree" / "train", tmp_path / "tree" / "val"
+    for name, folder in ((TRAIN, train), (VAL, val)):
+        folder.mkdir(parents=True)
+        with tarfile.open(archives.folder / name) as tar:
+            tar.extractall(folder, filter="data")
+    output = make("--shards", 2, folder=tmp_path / "tree")
+    assert run("check", output, "--no-checks").exit_code == 0
+    tar_path = next(train.glob("*.tar"))
+    if fault == "a file":
+        next(val.iterdir()).unlink()
+    elif fault == "a class tar":
+        tar_path.unlink()
+    else:
+        with tar_path.open("r+b") as file:
+            file.write(bytes(512))
+    result = run("check", output, "--no-checks")
+    output_text = " ".join(result.output.split())
+    said = tar_path.name if fault == "a class tar" else "1 images are not where the index says"
+    assert result.exit_code == 1 and said in output_text, result.output
+
+
+def test_what_is_not_for_shards_is_refused(exported: Path) -> None:
+    for option in ("--deep", "--decode"):
+        result = run("check", exported, option)
+        assert result.exit_code == 2 and "pass the folder of the archives" in result.output
+    result = run("prepare", exported, "--split", "train")
+    assert result.exit_code == 2 and "pass the folder of the archives" in result.output
+    for name, options, said in (
+        ("train", {}, "'train' is a split"),
+        ("in_plce", {}, "did you mean 'in_place'"),
+        ("default", {"order": "mixd"}, "order is 'archive' or 'mixed'"),
+        ("default", {"label_nmes": "wnid"}, "did you mean 'label_names'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            imagenet2012.load(exported, name, **options)
+
+
 def test_without_checks_nothing_is_said_of_sizes(archives: Archives, tmp_path: Path) -> None:
     options = ("--no-checks", "--num-proc", 1, "--in-place", "--output", tmp_path / "out")
     assert "Warning" not in run("prepare", archives.folder, *options).output

@@ -38,7 +38,6 @@ def store(
     monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01, 0.01))
     monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
     remote_archive._archives.clear()
-    remote_archive._by_identity.clear()
     server.reset()
     yield server
     server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
@@ -394,7 +393,6 @@ def test_another_process_fetches_the_headers_together(
     together, rows = [], []
     for number in range(3):
         remote_archive._archives.clear()
-        remote_archive._by_identity.clear()
         large.store.reset()
         stream = imagenet2012.load(large.url, split="train", streaming=True, **options)
         together.append(large.store.most)

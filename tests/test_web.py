@@ -281,6 +281,12 @@ def test_ctrl_c_ends_a_process_whose_server_hangs(
     assert "KeyboardInterrupt" in said
 
 
+def test_signed_urls_do_not_fill_the_memory(web: web_server.Web) -> None:
+    for number in range(remote_archive.KEPT_ARCHIVES + 3):
+        imagenet2012.storage.open_archive(f"{web.url}/a/{VALIDATION}?signature={number}")
+    assert len(remote_archive._archives) == remote_archive.KEPT_ARCHIVES
+
+
 def test_a_silent_server_is_given_up(
     web: web_server.Web, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
