@@ -65,12 +65,18 @@ class WritesTables:
     # What `datasets.ArrowBasedBuilder` takes to prepare a part of a split.
     _ARGUMENTS = ("gen_kwargs", "fpath", "file_format", "max_shard_size", "job_id")
     _main_pid: int
+    _ctrl_c_ends: bool
+
+    def note_main_process(self) -> None:
+        """Note in the main process what workers must know of it."""
+        self._main_pid = os.getpid()
+        self._ctrl_c_ends = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def _prepare_split_single(self, **kwargs: Any) -> Iterator[Any]:
         if is_worker := os.getpid() != self._main_pid:
-            # Ctrl-C reaches the workers too. What else than to end may be wanted is not theirs.
-            ends = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-            signal.signal(signal.SIGINT, _wait_to_be_ended if ends else signal.SIG_IGN)
+            # Ctrl-C reaches the workers too. It ends them only where it ends the main process.
+            handler = _wait_to_be_ended if self._ctrl_c_ends else signal.SIG_IGN
+            signal.signal(signal.SIGINT, handler)
         prepare: Any = datasets.ArrowBasedBuilder._prepare_split_single
         try:
             yield from prepare(self, **{name: kwargs[name] for name in self._ARGUMENTS})
@@ -89,10 +95,10 @@ class WritesTables:
 
 
 def _wait_to_be_ended(*_: Any) -> None:
-    """Let a worker rest that Ctrl-C reached, until the main process, which it reaches too, ends it.
+    """Wait in a worker for the main process, which Ctrl-C has reached too, to end it.
 
-    It would find nobody to report to if it went on, and its pool would have to be told. Ended just
-    then, it would leave a lock behind for which the main process waits for ever.
+    If it went on it would soon find nobody to report to, and tell its pool. Ended just then, it
+    would hold a lock for which the main process waits for ever.
     """
     parent = os.getppid()
     while os.getppid() == parent:

@@ -29,9 +29,16 @@ def read_origin(folder: str) -> dict[str, Any]:
     -------
     dict
         ``splits``, ``label_names``, ``order``, and ``folders`` where its archives were seen.
+
+    Raises
+    ------
+    OSError or ValueError
+        If that was not noted.
     """
     with io.FileIO(f"{folder}/{ORIGIN}") as file:
         origin = json.loads(file.read())
+    if not isinstance(origin, dict):
+        raise ValueError(f"{folder}/{ORIGIN} is not what was written.")
     origin.setdefault("folders", [origin.get("folder", "")])  # of an earlier release
     return origin
 

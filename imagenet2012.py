@@ -147,7 +147,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
             name = without_secrets(path).rpartition("/")[2]
             chosen[split] = f"{name} {status.size} {status.version}"
             if self.name == "in_place":
-                chosen[split] += f" in {path}"
+                chosen[split] += f" in {os.fsencode(path).decode(errors='backslashreplace')}"
         return super().create_config_id(chosen, custom_features)
 
 
@@ -189,10 +189,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     info: datasets.DatasetInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        configs = [config.name for config in self.BUILDER_CONFIGS]
-        known = {field.name for field in dataclasses.fields(self.BUILDER_CONFIG_CLASS)}
-        known |= set(inspect.signature(datasets.DatasetBuilder.__init__).parameters)
-        check_options(kwargs.get("config_name") or configs[0], configs, kwargs, known)
+        self.check_options(kwargs.get("config_name"), kwargs)
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         folder, files = kwargs.get("data_dir"), kwargs.get("data_files")
@@ -201,12 +198,24 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if files and not isinstance(files, DataFilesDict):
             kwargs["data_files"] = as_data_files(given_archives(files, folder))
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
+        self._chosen_features = kwargs.get("features")
         # A batch of images is held in memory. Rows of an index are small, and each of its batches
         # takes 64 kB in a process that loads it.
         batch = 10_000 if kwargs.get("config_name") == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         with told_of_the_cache(kwargs.get("cache_dir")):
             super().__init__(*args, **kwargs)
+
+    @classmethod
+    def check_options(cls, config_name: str | None, options: dict[str, Any]) -> None:
+        """Raise `ValueError` for a misspelt configuration, option or value."""
+        configs = [config.name for config in cls.BUILDER_CONFIGS]
+        known = {field.name for field in dataclasses.fields(cls.BUILDER_CONFIG_CLASS)}
+        known |= set(inspect.signature(datasets.DatasetBuilder.__init__).parameters)
+        check_options(config_name or configs[0], configs, options, known)
+        for option in ("label_names", "order"):
+            if options.get(option) is not None:
+                check_value(option, options[option])
 
     def _remember(self) -> None:
         """Read with this builder's options from now on: others may have been used since."""
@@ -267,7 +276,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         self._clear_leftovers()
         self.info.splits = _official_splits(archives) if checked else None
         self.info.download_checksums = None  # recorded ones would be held to what it downloaded
-        self._is_new, self._main_pid = True, os.getpid()
+        self._is_new = True
+        self.note_main_process()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         except NonMatchingSplitsSizesError as error:
@@ -285,8 +295,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             raise
         if self._writes_here:
             self._check_names(archives)
-            order = self.config.order or "archive"
-            write_origin(self._output_dir, archives, self.config.label_names, order)
+            if not self._chosen_features:  # else nobody could tell that it is no plain copy
+                order = self.config.order or "archive"
+                write_origin(self._output_dir, archives, self.config.label_names, order)
 
     @property
     def _writes_here(self) -> bool:
@@ -295,12 +306,11 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def _check_names(self, archives: dict[str, str]) -> None:
         """Check that no image was written twice, also from two regions of a tar."""
-        with os.scandir(self._output_dir) as entries:
-            files = [f"{self._output_dir}/{entry.name}" for entry in entries]
+        names = sorted(os.listdir(self._output_dir))
         for split, path in archives.items():
-            start = f"{self._output_dir}/{self.dataset_name}-{split}"
-            ours = [file for file in files if file.startswith((f"{start}-", f"{start}."))]
-            if name := repeated_name(sorted(ours)):
+            starts = tuple(f"{self.dataset_name}-{split}{end}" for end in "-.")
+            ours = [f"{self._output_dir}/{name}" for name in names if name.startswith(starts)]
+            if name := repeated_name(ours):
                 raise ArchiveError(path, f"{name!r} appears twice in it.")
 
     def _check_again(self, mode: datasets.VerificationMode) -> None:
@@ -459,6 +469,6 @@ def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
 
 def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
     """Read these paths, or else the folder by default, with these options in this thread."""
-    default = absolute(os.environ.get(FOLDER_VARIABLE, ""))
-    for path in [path for path in paths if path] or [default]:
+    given = [path for path in paths if path]
+    for path in given or [absolute(os.environ.get(FOLDER_VARIABLE, ""))]:
         storage_of(path).remember(path, options or {})

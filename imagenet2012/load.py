@@ -120,15 +120,18 @@ def load(
     named = itertools.chain(*listed(data_files, folder).values())
     remember(kwargs.get("storage_options"), folder, *named)
     kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
+    preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
+    Imagenet2012.check_options(name, kwargs)
     if folder and not (data_files or is_url(folder)) and is_dir(f"{folder}/data"):
         from imagenet2012 import shards  # only here, as it takes long to import
 
         if plans := shards.find_plans(folder):
-            options = {"keep_in_memory": keep_in_memory, **kwargs}
+            options = {"keep_in_memory": keep_in_memory, **preparing, **kwargs}
             return shards.load(folder, plans, name, split, streaming, **options)
-    preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
     mode = preparing.get("verification_mode")
-    check_value("verification_mode", getattr(mode, "value", mode) or "basic_checks")
+    check_value(
+        "verification_mode", "basic_checks" if mode is None else getattr(mode, "value", mode)
+    )
     copies: dict[str, str] = {}
     if data_files:
         archives = given_archives(data_files, folder)
@@ -174,8 +177,12 @@ class NamedBuilder(Imagenet2012):
 
     def _chosen(self) -> dict[str, Any]:
         config = self.config
-        chosen = {"order": config.order, "label_names": config.label_names}
-        return {**chosen, "cache_dir": self._cache_dir_root}
+        return {
+            "order": config.order,
+            "label_names": config.label_names,
+            "features": self._chosen_features,
+            "cache_dir": self._cache_dir_root,
+        }
 
     def _find(self, streaming: bool = False) -> tuple[dict[str, str], dict[str, str]]:
         return _find(self.config.name, self.config.data_dir, self._chosen(), streaming)
@@ -348,9 +355,10 @@ class Loader:
         )
         folders = read_origin(copy.cache_dir)["folders"]
         named = os.environ.get(FOLDER_VARIABLE)
-        modes = datasets.VerificationMode
         where = f" ({FOLDER_VARIABLE} is {without_secrets(named)})" if named else ""
-        unchecked = " Its SHA-256 is not checked." * (self._mode == modes.ALL_CHECKS)
+        unchecked = " Its SHA-256 is not checked." * (
+            self._mode == datasets.VerificationMode.ALL_CHECKS
+        )
         logger.warning(
             f"No {split} archive was found{where}: this is the copy that was made of the one in "
             f"{' or '.join(folders)}.{unchecked}"
@@ -459,7 +467,7 @@ def _copies_in(cache: str, name: str, options: dict[str, Any]) -> list[Copy]:
         "order": options.get("order") or "archive",
     }
     found: list[Copy] = []
-    if name != "default":
+    if name != "default" or options.get("features"):
         return found
     # A cache that may not be read has nothing, and neither have the copies of other users in it.
     with contextlib.suppress(OSError), os.scandir(f"{cache}/{NAME}") as entries:

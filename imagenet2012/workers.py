@@ -37,6 +37,8 @@ def results(
         finally:
             _to_tell.clear()
         return
+    if os.name == "nt":
+        processes = min(processes, 61)  # as many as Windows can wait for
     done, stop, told = _context.Value("q", 0), _context.Event(), 0
     with ProcessPoolExecutor(processes, _context, _start, (done, stop)) as pool:
         try:

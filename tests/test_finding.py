@@ -255,6 +255,40 @@ def test_a_copy_whose_archives_were_moved_and_deleted(
         load(tmp_path / "never", **cache)
 
 
+@pytest.mark.parametrize("load", WAYS)
+def test_a_copy_with_other_features_is_not_taken_for_a_plain_one(
+    load: Any, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    archives = tmp_path / "archives"
+    fakes.make_archives(archives, classes=0, validation=5)
+    features = load(archives, **cache)["validation"].features.copy()
+    features["image"] = datasets.Image(decode=False)
+    other = load(archives, features=features, **cache)["validation"]
+    assert isinstance(other[0]["image"], dict)
+    shutil.rmtree(archives)
+    assert not isinstance(load(archives, **cache)["validation"][0]["image"], dict)
+    with pytest.raises(ManualDownloadError):
+        load(archives, features=features, **cache)
+
+
+def test_a_copy_whose_record_is_none_is_passed_over(tmp_path: Path, cache: dict[str, Any]) -> None:
+    fakes.make_archives(tmp_path / "a", classes=0, validation=5)
+    imagenet2012.load(tmp_path / "a", **cache)
+    (path,) = Path(cache["cache_dir"]).rglob("origin.json")
+    path.write_text("[]")
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(ManualDownloadError):
+        imagenet2012.load(tmp_path / "a", **cache)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of characters")
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, cache: dict[str, Any]) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe4"))
+    fakes.make_archives(folder, classes=0, validation=5)
+    rows = imagenet2012.load(folder, "in_place", split="validation", **cache)
+    assert rows[0]["image"].mode == "RGB"
+
+
 def test_a_copy_of_an_earlier_release_is_found(tmp_path: Path, cache: dict[str, Any]) -> None:
     fakes.make_archives(tmp_path / "a", classes=0, validation=5)
     imagenet2012.load(tmp_path / "a", **cache)

@@ -426,8 +426,15 @@ def test_more_processes_than_shards(archives: Archives, cache: dict[str, Any]) -
 
 def test_num_proc_under_spawn(archives: Archives, tmp_path: Path) -> None:
     code = (
-        "import multiprocess, sys\n"
-        "if __name__ == '__main__':\n"
+        "import multiprocess, os, signal, sys\n"
+        "pread = os.pread\n"
+        "def interrupted(*args):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return pread(*args)\n"
+        "if __name__ != '__main__':\n"
+        "    os.pread = interrupted\n"
+        "else:\n"
+        "    signal.signal(signal.SIGINT, lambda *_: None)  # it notes Ctrl-C, and does not end\n"
         "    multiprocess.set_start_method('spawn')\n"
         "    import imagenet2012\n"
         "    for config in ('default', 'in_place'):\n"
@@ -439,7 +446,7 @@ def test_num_proc_under_spawn(archives: Archives, tmp_path: Path) -> None:
     program.write_text(code)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, str(program), str(archives.folder)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG)
     assert done.stdout == "default 60\nin_place 60\n", done.stderr
 
 
