@@ -43,6 +43,10 @@ and val/ are will do), and pass that folder:
 or load_dataset("imagenet2012", data_dir="/path/to/folder"), or set {FOLDER_VARIABLE} to it.
 One of the two is enough for its split. Files with other names:
   data_files={{"train": "/path/to/any_name.tar"}}"""
+LARGER_CACHE = (
+    "Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or use the "
+    '"in_place" configuration, which needs next to nothing.'
+)
 
 
 # ------------------------------------------------------------------------- finding
@@ -68,11 +72,6 @@ def size_of(path: str) -> int:
     """Return the bytes of a file, 0 if there is none."""
     status = status_of(path)
     return status.size if status and not status.is_dir else 0
-
-
-def exists(path: str) -> bool:
-    """Tell whether something is at a path or URL, even a link that leads nowhere."""
-    return status_of(path) is not None if is_url(path) else os.path.lexists(path)
 
 
 def archives_in(folder: str) -> dict[str, str]:
@@ -136,15 +135,15 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
         if not status_of(path):
             looked = f"Looked for {without_secrets(path)}, {describe(path)}"
             raise ManualDownloadError(f"{looked}\n\n{INSTRUCTIONS}")
-        split = key
-        if not split:
-            kind = kind_of(path)
-            split = kind if kind in SOURCES else "train"
-        if split not in SOURCES or split in archives:
-            problem = f"two archives for {split!r}, one is needed."
-            if split not in archives:
-                problem = f"a split {split!r}; there is none{meant(split, SOURCES)}"
-            raise ValueError(f"data_files has {problem}")
+        split = key or kind_of(path)
+        if not key and split not in SOURCES:
+            split = "train"
+        if split not in SOURCES:
+            raise ValueError(
+                f"data_files has a split {split!r}; there is none{meant(split, SOURCES)}"
+            )
+        if split in archives:
+            raise ValueError(f"data_files has two archives for {split!r}, one is needed.")
         archives[split] = path
     return {split: archives[split] for split in SOURCES if split in archives}
 
@@ -352,16 +351,11 @@ def warn_of_missing(archives: dict[str, str]) -> None:
         if split not in archives:
             name = SOURCES[split].file_names[0]
             others = [name, *(f"{name}.{ending}" for ending in (*PARTIAL, "gz", "zip"))]
-            hints = [
-                hint
-                for other in others
-                if exists(f"{folder}/{other}")
-                for hint in hints_of(folder, other)
-            ]
+            hints = [hint for other in others for hint in hints_of(folder, other)]
             logger.warning(" ".join([f"There is no {name}, so no {split} split.", *hints]))
 
 
-def check_space(folder: str, needed: int) -> None:
+def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
     """Raise `OSError` if the disk of a folder has less free than `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -369,8 +363,7 @@ def check_space(folder: str, needed: int) -> None:
         raise OSError(
             errno.ENOSPC,
             f"the dataset needs about {size_str(needed)}, and {available} are free in {folder}. "
-            "Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or use the "
-            '"in_place" configuration, which needs next to nothing',
+            f"{advice}",
         )
 
 

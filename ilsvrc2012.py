@@ -178,11 +178,10 @@ def _open_part(url: re.Match[str]) -> str:
     """Return what of a URL is no secret."""
     scheme, rest = url["scheme"], url["rest"]
     host = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, at, server = host.rpartition("@")
     if scheme.lower() in OBJECT_STORES:
-        user, at, _ = host.rpartition("@")
         return f"{scheme}://{rest[len(user) + 1 :] if at and ':' in user else rest}"
-    port = host.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
+    port = server.rpartition("]")[2].partition(":")[2]
     if port and not port.isdigit():  # a password with `/`, `?` or `#` in it, which should be quoted
         return f"{scheme}://…"
-    user, at, _ = host.rpartition("@")
     return f"{scheme}://{re.split('[?#]', rest.removeprefix(user + at), maxsplit=1)[0]}"

@@ -146,9 +146,8 @@ class Files(NamedTuple):
 
     def listed(self, region: Region | None = None) -> list[File]:
         """Return the files of a region, or all."""
-        names = self.names.split("\n") if self.names else []
-        chosen = names[slice(*region)] if region else names
-        return [File(name.rpartition("/")[2], f"{self.folder}/{name}") for name in chosen]
+        names = (self.cut(region) if region else self).names
+        return [File(n.rpartition("/")[2], f"{self.folder}/{n}") for n in names.split("\n") if n]
 
     def cut(self, region: Region) -> "Files":
         """Return the images of a region alone."""
@@ -211,8 +210,8 @@ def _leads_to(is_so: Callable[[], bool]) -> bool:
 
 def _scan_classes(
     folder: str, wnids: Iterable[str], wanted: Callable[[str], re.Pattern[str]], faults: Faults
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield wnid and names of class folders, which are scanned several at a time."""
+) -> Iterator[tuple[str, str]]:
+    """Yield wnid and names, joined as in `Files`, of class folders, several scanned at a time."""
 
     def scan_class(wnid: str) -> tuple[str, str, Faults]:
         found = Faults()
@@ -223,7 +222,7 @@ def _scan_classes(
     for wnid, joined, found in in_threads(scan_class, wnids):
         for kind, places in found.items():
             faults.add(kind, *places)
-        yield wnid, joined.split("\n") if joined else []
+        yield wnid, joined
 
 
 def _images_of(wnid: str) -> re.Pattern[str]:
@@ -262,7 +261,7 @@ def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Fi
     # Where both are there, the tar wins: it is whole, or proves that it is not.
     folders = [wnid for wnid in folders if wnid not in {*found, *unknown}]
     for wnid, names in _scan_classes(path, folders, _images_of, faults):
-        parts[wnid] = Files(f"{path}/{wnid}", "\n".join(names), wnid, label_of[wnid])
+        parts[wnid] = Files(f"{path}/{wnid}", names, wnid, label_of[wnid])
     for wnid in (wnid for wnid in found if wnid in label_of):
         try:
             parts[wnid] = Tar(0, open_archive(f"{path}/{wnid}.tar").size, wnid, label_of[wnid])
@@ -276,8 +275,9 @@ def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Fil
     image = SOURCES[split].image
     names, folders = scan(path, image, faults)
     found: dict[str, str] = {}
-    for wnid, inner in (("", names), *_scan_classes(path, folders, lambda _: image, faults)):
-        for name in inner:
+    inner = _scan_classes(path, folders, lambda _: image, faults)
+    for wnid, joined in (("", "\n".join(names)), *inner):
+        for name in filter(None, joined.split("\n")):
             number, place = int(image.fullmatch(name)[1]), f"{wnid}/{name}".lstrip("/")  # type: ignore[index]
             if not 1 <= number <= SOURCES[split].num_examples:
                 faults.add("names that do not belong", f"{path}/{place}")

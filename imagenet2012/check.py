@@ -78,8 +78,8 @@ def check(
     Report
     """
     source = SOURCES[split]
-    report = Report(split, path, size_of(path), None if is_dir(path) else source.size)
-    report.official_images = source.num_examples
+    size = None if is_dir(path) else source.size
+    report = Report(split, path, size_of(path), size, official_images=source.num_examples)
     try:
         check_kind(split, path)
     except ArchiveError as error:
@@ -146,14 +146,14 @@ def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
 
 
 def parts(report: Report, archive: Archive | Tree) -> Iterator[tuple[Part, Region]]:
-    """Return what can be read by itself: classes, or regions of a flat archive or tree."""
+    """Yield classes, or regions of a flat archive or tree; note in the report what is wrong."""
     if isinstance(archive, Tree):
-        return _parts_of_tree(report)
-    return _parts_of_archive(report, archive)
+        yield from _parts_of_tree(report)
+    else:
+        yield from _parts_of_archive(report, archive)
 
 
 def _parts_of_tree(report: Report) -> Iterator[tuple[Part, Region]]:
-    """Yield classes, or regions of a flat tree; note what does not belong, and empty files."""
     found, faults, _ = list_tree(report.split, report.path, read_labels())
     report.class_tars, report.size = len(found), 0
     for part in found:

@@ -15,15 +15,9 @@ def folded(text: str, indent: int = 0) -> str:
     lines = []
     for line in text.splitlines():
         margin = " " * (indent or len(line) - len(line.lstrip()))
-        lines.append(
-            textwrap.fill(
-                line,
-                width,
-                subsequent_indent=margin,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        wrapper = textwrap.TextWrapper(width, subsequent_indent=margin, break_on_hyphens=False)
+        wrapper.break_long_words = False
+        lines.append(wrapper.fill(line))
     return "\n".join(lines)
 
 

@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import io
 import json
 import os
 import re
-import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -23,6 +21,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from imagenet2012 import seal
+from imagenet2012.archives import check_space
 from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.in_place import PREFIX, read_place, upright
 from imagenet2012.tree_listing import MEAN_IMAGE_BYTES, status_of_split
@@ -239,17 +238,9 @@ def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
 # ------------------------------------------------------------------------- a shard
 
 
-def is_finished(
-    path: Path,
-    schema: pa.Schema,
-    names: list[str],
-    progress: Callable[[float], object] = lambda _: None,
-) -> bool:
-    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged.
-
-    `progress` is told of the part that has been read, from 0 to 1.
-    """
-    if not (path.exists() and seal.is_whole(path, progress)):
+def is_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
+    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged."""
+    if not (path.exists() and seal.is_whole(path)):
         return False
     try:
         with pq.ParquetFile(path) as shard:
@@ -258,21 +249,6 @@ def is_finished(
             return shard.read(["file_name"])["file_name"].to_pylist() == names
     except Exception:  # pyarrow raises all kinds; what cannot be read is not finished
         return False
-
-
-def _check_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
-    """Do as `is_finished`, telling of the progress in images."""
-    told = 0
-
-    def progress(part: float) -> None:
-        nonlocal told
-        now = int(part * len(names))
-        advance(now - told)
-        told = now
-
-    finished = is_finished(path, schema, names, progress)
-    advance(len(names) * finished - told)
-    return finished
 
 
 def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
@@ -324,7 +300,8 @@ def _write(
     compression: str = "none",  # of JPEGs it takes time and saves nothing
 ) -> bool:
     """Write a shard of these images, under another name until it is whole; see `write_shard`."""
-    if _check_finished(path, schema, names):
+    if is_finished(path, schema, names):
+        advance(len(names))
         return False
     # Not named by host and process, which containers may have in common.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -437,9 +414,7 @@ def export(
     """
     prepare_folder(planned, folder)
     tasks = [
-        (dataset, plan, shard, str(folder))
-        for dataset, plan in planned
-        for shard in range(plan.shards)
+        (dataset, plan, shard, folder) for dataset, plan in planned for shard in range(plan.shards)
     ]
     return sum(results(write_shard, tasks, min(num_proc, len(tasks)), progress))
 
@@ -451,10 +426,4 @@ def _check_space(plans: list[Plan], folder: Path) -> None:
         missing = sum(not (folder / plan.name(shard)).exists() for shard in range(plan.shards))
         most = min(plan.archive_bytes, plan.shards * plan.shard_size) if plan.shard_size else 0
         needed += (most or plan.rows * ROW_BYTES) * missing // plan.shards
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            errno.ENOSPC,
-            f"the shards need about {needed / 2**30:,.1f} GiB more, free are {free / 2**30:,.1f}",
-            str(folder),
-        )
+    check_space(str(folder), needed, "Pass another --output.")
