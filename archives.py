@@ -131,7 +131,8 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
         If a split is unknown, or has several archives.
     """
     archives: dict[str, str] = {}
-    for key, path in ((k, p) for k, paths in listed(data_files, folder).items() for p in paths):
+    given = paths_by_split(data_files, folder)
+    for key, path in ((split, path) for split, paths in given.items() for path in paths):
         if not status_of(path):
             looked = f"Looked for {without_secrets(path)}, {describe(path)}"
             raise ManualDownloadError(f"{looked}\n\n{INSTRUCTIONS}")
@@ -148,7 +149,7 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
     return {split: archives[split] for split in SOURCES if split in archives}
 
 
-def listed(data_files: Any, folder: str | None = None) -> dict[str, list[str]]:
+def paths_by_split(data_files: Any, folder: str | None = None) -> dict[str, list[str]]:
     """Return `data_files`, in any of the forms that `datasets` takes, as lists by split."""
     by_split = data_files if isinstance(data_files, dict) else {"": data_files or []}
     return {

@@ -1,4 +1,4 @@
-"""How the dataset is written: in tables, whose images are read while the last table is written.
+"""How the dataset is written: in tables, whose images are read while the table before is written.
 
 `datasets` takes longer over single examples than it takes to read them. So the one thing that is
 overridden here makes it prepare a `GeneratorBasedBuilder` as it prepares an `ArrowBasedBuilder`.
@@ -50,11 +50,11 @@ class Row(NamedTuple):
     label: int
 
 
-Place = tuple[int, int]  # which shard a row is of, and which of its rows it is
+RowNumber = tuple[int, int]  # which shard a row is of, and which of its rows it is
 Key = getattr(datasets.builder, "Key", None)  # since datasets 4.4.2
 
 
-def key_of(place: Place, row: Row) -> Any:
+def key_of(place: RowNumber, row: Row) -> Any:
     """Return the key that `datasets` wants of a row. It is slow to make, so a table has one."""
     return Key(*place) if Key else row.member.name
 
@@ -144,7 +144,7 @@ class ImageBuffer:
 
 
 def tables_of(
-    rows: Iterator[tuple[Place, Row]],
+    rows: Iterator[tuple[RowNumber, Row]],
     length: int,
     buffer: ImageBuffer | None,
     cancelled: threading.Event,
@@ -153,7 +153,7 @@ def tables_of(
 
     Parameters
     ----------
-    rows : iterator of (Place, Row)
+    rows : iterator of (RowNumber, Row)
     length : int
         Rows in a table, if their images are not too large together.
     buffer : ImageBuffer, optional
@@ -209,7 +209,7 @@ def without_garbage_collection(items: Iterator[T]) -> Iterator[T]:
 
 
 def prefetched(items: Iterator[T], cancelled: threading.Event) -> Iterator[T]:
-    """Yield items, of which a thread makes the next one while the last one is used.
+    """Yield items, of which a thread makes the next one while one is used.
 
     `cancelled` is set when nobody waits for it any more.
     """

@@ -164,17 +164,17 @@ _URL_PART = r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>.*?)(?=::[A-Za-z][\w+.-]*:
 _URL_IN_TEXT = r"(?<![\w+.-])[A-Za-z][\w+.-]*://[^\s'\"<>]+"
 
 
-def without_secrets(url: str, in_text: bool = False) -> str:
-    """Return a path as it is, and a URL without user, password, query and fragment.
-
-    Of a chain of URLs, each. With `in_text` it is a text in which URLs may be.
-    """
-    if in_text:
-        return re.sub(_URL_IN_TEXT, lambda found: without_secrets(found[0]), url)
-    return re.sub(_URL_PART, _open_part, url, flags=re.DOTALL)
+def without_secrets(url: str) -> str:
+    """Return a path as it is, and each URL of a chain without user, password, query, fragment."""
+    return re.sub(_URL_PART, _public_part, url, flags=re.DOTALL)
 
 
-def _open_part(url: re.Match[str]) -> str:
+def text_without_secrets(text: str) -> str:
+    """Return a text, and each URL in it as `without_secrets` does."""
+    return re.sub(_URL_IN_TEXT, lambda found: without_secrets(found[0]), text)
+
+
+def _public_part(url: re.Match[str]) -> str:
     """Return what of a URL is no secret."""
     scheme, rest = url["scheme"], url["rest"]
     host = re.split("[/?#]", rest, maxsplit=1)[0]

@@ -39,7 +39,7 @@ from .archives import (
     check_space,
     find_archives,
     given_archives,
-    listed,
+    paths_by_split,
     told_of_the_cache,
     warn_of_missing,
 )
@@ -47,8 +47,8 @@ from .arrow_tables import (
     BUFFER_BYTES,
     MAX_TABLE_BYTES,
     ImageBuffer,
-    Place,
     Row,
+    RowNumber,
     WritesTables,
     key_of,
     prefetched,
@@ -71,7 +71,7 @@ from .trees import Tree
 
 # `datasets` 3 copies what the script imports, but not what that imports in turn. No comment may
 # stand on the line of an import: it would be read as an address to fetch the module from.
-BESIDE = (TarReader, Tree, in_turns)
+COPIED_WITH_THE_SCRIPT = (TarReader, Tree, in_turns)
 
 # ------------------------------------------------------------------------- what the dataset is
 
@@ -193,8 +193,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         folder, files = kwargs.get("data_dir"), kwargs.get("data_files")
-        self._named = (folder, *itertools.chain(*listed(files, folder).values()))
-        remember(kwargs.get("storage_options"), *self._named)
+        self._named = (folder, *itertools.chain(*paths_by_split(files, folder).values()))
+        use_options(kwargs.get("storage_options"), *self._named)
         if files and not isinstance(files, DataFilesDict):
             kwargs["data_files"] = as_data_files(given_archives(files, folder))
         kwargs["hash"] = kwargs.get("hash") or DATA_HASH
@@ -217,16 +217,16 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             if options.get(option) is not None:
                 check_value(option, options[option])
 
-    def _remember(self) -> None:
+    def _use_options(self) -> None:
         """Read with this builder's options from now on: others may have been used since."""
-        remember(self.storage_options, *self._named)
+        use_options(self.storage_options, *self._named)
 
-    def _rely(self) -> None:
+    def _keep_options(self) -> None:
         """Let rows in place be read with this builder's options."""
-        self._remember()
+        self._use_options()
         if self.config.name == "in_place":
             for path in self._archives_of_cache().values():
-                storage_of(path).rely(path)
+                storage_of(path).keep_options(path)
 
     def _info(self) -> datasets.DatasetInfo:
         check_value("label_names", self.config.label_names)
@@ -256,11 +256,11 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         number = kwargs.get("num_proc")
         if number is not None and not hasattr(number, "__index__"):
             raise TypeError(f"num_proc is a number of processes, not {number!r}.")
-        self._remember()
-        self._is_new = False
+        self._use_options()
+        self._was_prepared_now = False
         with told_of_the_cache(self._cache_dir_root):
             super().download_and_prepare(*args, **kwargs)
-        if not self._is_new:
+        if not self._was_prepared_now:
             note_folder(self._output_dir, self._archives_of_cache())
             mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
             if mode != datasets.VerificationMode.NO_CHECKS:
@@ -276,7 +276,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         self._clear_leftovers()
         self.info.splits = _official_splits(archives) if checked else None
         self.info.download_checksums = None  # recorded ones would be held to what it downloaded
-        self._is_new = True
+        self._was_prepared_now = True
         self.note_main_process()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
@@ -425,13 +425,13 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         archive: tuple[str, int, int | str],
         parts: tuple[Part, ...],
         shards: list[Shard],
-    ) -> Iterator[tuple[Place, Row]]:
+    ) -> Iterator[tuple[RowNumber, Row]]:
         """Yield the rows of shards, perhaps in a new process."""
         path, size, version = archive
-        self._remember()  # this may be a new process, or others were used since
+        self._use_options()  # this may be a new process, or others were used since
         in_place = self.config.name == "in_place"
         if in_place:
-            storage_of(path).rely(path)
+            storage_of(path).keep_options(path)
         opened = open_split(path, self._is_checked)
         if (opened.size, opened.version) != (size, version):
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
@@ -442,14 +442,14 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
-        self._rely()
+        self._keep_options()
         self._restore_features()
         with told_of_the_cache(self._cache_dir_root):
             return super().as_dataset(*args, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
-        self._rely()
+        self._keep_options()
         self._restore_features(streaming=True)
         return super().as_streaming_dataset(*args, **kwargs)
 
@@ -467,8 +467,8 @@ def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     return datasets.SplitDict(infos)
 
 
-def remember(options: dict[str, Any] | None, *paths: str | None) -> None:
+def use_options(options: dict[str, Any] | None, *paths: str | None) -> None:
     """Read these paths, or else the folder by default, with these options in this thread."""
     given = [path for path in paths if path]
     for path in given or [absolute(os.environ.get(FOLDER_VARIABLE, ""))]:
-        storage_of(path).remember(path, options or {})
+        storage_of(path).use_options(path, options or {})

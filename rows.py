@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .arrow_tables import ImageBuffer, Place, Row
+from .arrow_tables import ImageBuffer, Row, RowNumber
 from .ilsvrc2012 import SOURCES, ArchiveError
 from .in_place import place_of
 from .in_turns import begun_ahead, members_in_turns
@@ -76,7 +76,7 @@ class RowReader:
         self.validation, self.in_place, self.buffer = validation, in_place, buffer
         self.pattern = SOURCES[split].image
 
-    def rows(self, shards: Sequence[Shard]) -> Iterator[tuple[Place, Row]]:
+    def rows(self, shards: Sequence[Shard]) -> Iterator[tuple[RowNumber, Row]]:
         """Yield the rows of shards, each with its place.
 
         Raises

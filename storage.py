@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from .ilsvrc2012 import ArchiveError, without_secrets
+from .ilsvrc2012 import ArchiveError, text_without_secrets
 
 logger = datasets.logging.get_logger("datasets.imagenet2012")
 
 
 def _leave_out_secrets(record: logging.LogRecord) -> bool:
     """Strike out of a warning what in its URLs may be secret."""
-    record.msg, record.args = without_secrets(record.getMessage(), in_text=True), ()
+    record.msg, record.args = text_without_secrets(record.getMessage()), ()
     return True
 
 
@@ -101,10 +101,10 @@ class Storage:
     def check_in_place(self, path: str) -> None:
         """Raise `ArchiveError` if an index in place could not hold the path of an archive."""
 
-    def remember(self, path: str, options: dict[str, Any]) -> None:
+    def use_options(self, path: str, options: dict[str, Any]) -> None:
         """Take storage options for a path, for this thread; the disk needs none."""
 
-    def rely(self, path: str) -> None:
+    def keep_options(self, path: str) -> None:
         """Let rows in place be read with the options that were taken, or raise `ArchiveError`."""
 
 
@@ -355,7 +355,7 @@ class ReadAhead(Archive):
         """Leave the file open: it is the other archive's."""
 
     def announce(self, offset: int, size: int) -> None:
-        """Announce the next piece when half of the last one is behind `offset`."""
+        """Announce the next piece when half of the one before is behind `offset`."""
         start = max(offset, self._announced)
         is_due = offset + self._piece // 2 >= self._announced and start < self._stop
         if is_due and offset < self._region.stop:

@@ -180,7 +180,7 @@ class TarReader:
     ) -> Iterator[Member]:
         """Return the members of a region, or of the whole tar, that `pattern` names.
 
-        Where they begin is announced at once, and each header while the last member is used. So
+        Where they begin is announced at once, and each header while the member before is used. So
         many regions that are read in turn do not wait for the disk.
 
         As a region begins in the middle of an image, its first header is searched for. Whatever

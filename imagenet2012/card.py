@@ -41,8 +41,8 @@ The images belong to their owners and are for non-commercial research and educat
 ```
 """
 INDEX = """
-**This is an index: it holds no images**, only where in the original archives each one is. The
-program that loads it imports nothing for that, but where it runs
+**This is an index: it holds no images**, only where in the original archives each one is. A
+program that loads it need import nothing for that, but on its machine
 
 - the package `imagenet2012` {version} must be installed, which reads these URLs;
 {places}

@@ -181,7 +181,7 @@ def prepare(
     folder: str, output: Path | None, push: str | None, public: bool, **options: Any
 ) -> None:
     """Prepare the cache, or a folder of shards that may be pushed to the Hub."""
-    check_options(output, push, public, options)
+    check_combinations(output, push, public, options)
     if shards.find_plans(absolute(folder)):
         raise click.UsageError(f"{folder} holds shards: pass the folder of the archives.")
     options |= {key: value for key, value in DEFAULTS.items() if not options[key]}
@@ -196,7 +196,7 @@ def prepare(
     preparing.prepare_repository(folder, output, push, public, options)
 
 
-def check_options(
+def check_combinations(
     output: Path | None, push: str | None, public: bool, options: dict[str, Any]
 ) -> None:
     """Raise `click.UsageError` if options do not go together."""

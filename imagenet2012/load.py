@@ -25,7 +25,7 @@ from imagenet2012.archives import (
     check_space,
     find_archives,
     given_archives,
-    listed,
+    paths_by_split,
     size_of,
     warn_of_missing,
 )
@@ -37,7 +37,7 @@ from imagenet2012.imagenet2012 import (
     Imagenet2012,
     Imagenet2012Config,
     as_data_files,
-    remember,
+    use_options,
 )
 from imagenet2012.options import check_value, meant
 from imagenet2012.storage import is_dir, is_url, logger
@@ -115,10 +115,10 @@ def load(
     ArchiveError
         If one is not what it should be.
     """
-    check_what_has_no_meaning(data_dir, streaming, kwargs)
+    check_contradictions(data_dir, streaming, kwargs)
     folder = None if data_dir is None else absolute(data_dir)
-    named = itertools.chain(*listed(data_files, folder).values())
-    remember(kwargs.get("storage_options"), folder, *named)
+    named = itertools.chain(*paths_by_split(data_files, folder).values())
+    use_options(kwargs.get("storage_options"), folder, *named)
     kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
     Imagenet2012.check_options(name, kwargs)
@@ -143,7 +143,7 @@ def load(
     return loader.stream(split) if streaming else loader.load(split, keep_in_memory)
 
 
-def check_what_has_no_meaning(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:
+def check_contradictions(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:
     """Raise an error for what would be taken otherwise than it is meant."""
     if streaming and options.get("num_proc") is not None:
         raise NotImplementedError(

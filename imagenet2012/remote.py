@@ -12,7 +12,12 @@ from typing import Any
 
 import fsspec
 
-from imagenet2012.ilsvrc2012 import OBJECT_STORES, ArchiveError, without_secrets
+from imagenet2012.ilsvrc2012 import (
+    OBJECT_STORES,
+    ArchiveError,
+    text_without_secrets,
+    without_secrets,
+)
 from imagenet2012.ranges import identity
 from imagenet2012.remote_archive import (
     check_rights,
@@ -34,7 +39,7 @@ _placed: dict[str, dict[str, Any]] = {}  # those of rows in place; in memory onl
 _named: set[str] = set()  # places that were loaded from
 
 
-def place_of(url: str) -> str:
+def server_of(url: str) -> str:
     """Return protocol and bucket or host of a URL; a chain is a place of its own."""
     protocol, _, rest = url.partition("://")
     host = re.split("[/?#]", rest)[0]
@@ -83,7 +88,7 @@ class RemoteStorage(Storage):
 
     def open_placed(self, path: str) -> Archive:
         """Open an archive for rows in place, with the options that they were loaded with."""
-        return open_once(path, _placed.get(place_of(path), {}))
+        return open_once(path, _placed.get(server_of(path), {}))
 
     def forget(self, path: str) -> None:
         """Look at an archive anew when it is opened again."""
@@ -91,10 +96,10 @@ class RemoteStorage(Storage):
 
     def check_named(self, path: str) -> None:
         """Raise `ArchiveError` unless the host of a URL that a dataset names is trusted."""
-        if place_of(path) in _named:
+        if server_of(path) in _named:
             return
         hosts = re.split(r"[,\s]+", os.environ.get(HOSTS_VARIABLE, ""))
-        protocol, _, host = place_of(path).partition("://")
+        protocol, _, host = server_of(path).partition("://")
         if not is_chain(path) and (protocol in OBJECT_STORES or (host and host in hosts)):
             return
         advice = (
@@ -119,14 +124,14 @@ class RemoteStorage(Storage):
         advice = 'Use storage_options and a plain URL, or the "default" configuration.'
         raise ArchiveError(path, problem, advice=advice)
 
-    def remember(self, path: str, options: dict[str, Any]) -> None:
+    def use_options(self, path: str, options: dict[str, Any]) -> None:
         """Read a URL with these storage options in this thread, and let datasets name its host.
 
         `datasets` has the options of each protocol under its name, and adds those of ``hf``.
         """
         protocols = fsspec.available_protocols()
         plain = {k: v for k, v in options.items() if k not in protocols or not isinstance(v, dict)}
-        place = place_of(path)
+        place = server_of(path)
         if not hasattr(_now, "options"):
             _now.options = {}
         _now.options[place] = options.get(path.partition("://")[0], plain)
@@ -139,14 +144,14 @@ class RemoteStorage(Storage):
             hosts = os.environ.get(HOSTS_VARIABLE)
             os.environ[HOSTS_VARIABLE] = f"{hosts},{host}" if hosts else host
 
-    def rely(self, path: str) -> None:
+    def keep_options(self, path: str) -> None:
         """Read rows in place with the options of this load; see `open_placed`."""
         self._check_same_store(path)
-        _placed[place_of(path)] = _options(path)  # of the same store: a new key, perhaps
+        _placed[server_of(path)] = _options(path)  # of the same store: a new key, perhaps
 
     def _check_same_store(self, path: str) -> None:
         """Raise `ArchiveError` if rows of this process rely on another store of that name."""
-        place = place_of(path)
+        place = server_of(path)
         others, these = (store_of(o) for o in (_placed.get(place, _options(path)), _options(path)))
         if others != these:
             problem = (
@@ -155,11 +160,11 @@ class RemoteStorage(Storage):
                 f"read from this one ({these or 'the default one'})."
             )
             advice = 'Use another process, or streaming or the "default" configuration for one.'
-            raise ArchiveError(path, without_secrets(problem, in_text=True), advice=advice)
+            raise ArchiveError(path, text_without_secrets(problem), advice=advice)
 
 
 def _options(url: str) -> dict[str, Any]:
-    return getattr(_now, "options", {}).get(place_of(url), {})
+    return getattr(_now, "options", {}).get(server_of(url), {})
 
 
 storage = RemoteStorage()

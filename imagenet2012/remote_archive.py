@@ -18,7 +18,12 @@ from typing import Any, NoReturn, TypeVar
 import datasets
 import fsspec
 
-from imagenet2012.ilsvrc2012 import OBJECT_STORES, ArchiveError, without_secrets
+from imagenet2012.ilsvrc2012 import (
+    OBJECT_STORES,
+    ArchiveError,
+    text_without_secrets,
+    without_secrets,
+)
 from imagenet2012.ranges import Replaced, Unranged, fetcher, identity, is_http
 from imagenet2012.storage import BLOCK, Archive, Region, Tar
 
@@ -109,7 +114,7 @@ def words_of(error: BaseException, url: str) -> str:
     text = str(error).replace(url, without_secrets(url))
     if query := re.split(r"[?#]", url, maxsplit=1)[1:]:
         text = text.replace(query[0], "…") if without_secrets(url) != url else text
-    return f"{type(error).__name__}: {without_secrets(text, in_text=True)}".rstrip(": .")
+    return f"{type(error).__name__}: {text_without_secrets(text)}".rstrip(": .")
 
 
 # ------------------------------------------------------------------------- opened archives
@@ -117,7 +122,7 @@ def words_of(error: BaseException, url: str) -> str:
 _archives: dict[tuple[Any, ...], "RemoteArchive"] = {}
 
 
-def key_of(url: str, options: dict[str, Any]) -> tuple[Any, ...]:
+def _cache_key(url: str, options: dict[str, Any]) -> tuple[Any, ...]:
     """Return what an opened archive is found by; no secret can be read from it."""
     return url, fsspec.utils.tokenize(options), os.getpid()
 
@@ -127,7 +132,7 @@ def open_once(url: str, options: dict[str, Any]) -> "RemoteArchive":
 
     One that is looked at anew and did not change is the same, with the headers that it has read.
     """
-    key = key_of(url, options)
+    key = _cache_key(url, options)
     archive = _archives.get(key)
     if archive is None or archive.is_stale:
         new = RemoteArchive(url, options)
@@ -143,7 +148,7 @@ def open_once(url: str, options: dict[str, Any]) -> "RemoteArchive":
 
 def forget(url: str, options: dict[str, Any]) -> None:
     """Look at an archive anew when it is opened again."""
-    if archive := _archives.get(key_of(url, options)):
+    if archive := _archives.get(_cache_key(url, options)):
         archive.is_stale = True
 
 
@@ -321,7 +326,7 @@ class RemoteArchive(Archive):
 class ReadAhead(RemoteArchive):
     """A remote archive of which a region is read in order; each byte of that is fetched once.
 
-    If it is read alone, the next requests are under way while the last one's bytes are used.
+    If it is read alone, the next requests are under way while the bytes of the one before are used.
     """
 
     def __init__(self, archive: RemoteArchive, start: int, stop: int, alone: bool) -> None:

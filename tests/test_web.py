@@ -27,6 +27,7 @@ from rows import contents, undecoded, wanted
 
 VALIDATION = "ILSVRC2012_img_val.tar"
 without_secrets = imagenet2012.ilsvrc2012.without_secrets
+text_without_secrets = imagenet2012.ilsvrc2012.text_without_secrets
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def test_secrets_are_struck_out_of_urls(url: str, said: str | None) -> None:
     assert without_secrets(url) == (said or url)
     assert "PW" not in str(ArchiveError(url, "is odd.")) + repr(vars(ArchiveError(url, "is odd.")))
     text = f"403, message='Forbidden', url='{url}' and more"
-    assert "PW" not in without_secrets(text, in_text=True).replace("PW@h/x", "")
-    assert without_secrets(text, in_text=True).startswith("403, message='Forbidden', url='")
+    assert "PW" not in text_without_secrets(text).replace("PW@h/x", "")
+    assert text_without_secrets(text).startswith("403, message='Forbidden', url='")
 
 
 def test_no_secret_is_written_or_said(
