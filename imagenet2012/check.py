@@ -1,6 +1,7 @@
-"""Check archives without preparing anything: every member's header, sizes, counts, hashes."""
+"""Check archives without preparing anything: headers, sizes, counts; hashes and images if asked."""
 
 import dataclasses
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from imagenet2012 import WNIDS
 from imagenet2012.archives import sha256_of, size_of
 from imagenet2012.contents import check_kind
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
+from imagenet2012.in_place import decode_image
 from imagenet2012.in_turns import members_in_turns
 from imagenet2012.rows import NUM_REGIONS
 from imagenet2012.splits import open_split, reader_of
@@ -16,7 +18,7 @@ from imagenet2012.storage import Archive, Region, Tar, is_dir
 from imagenet2012.tar_reader import class_tars
 from imagenet2012.tree_listing import Files, Part, list_tree
 from imagenet2012.trees import Tree, sizes_of
-from imagenet2012.workers import Progress
+from imagenet2012.workers import Progress, advance, results
 
 
 @dataclasses.dataclass
@@ -37,7 +39,7 @@ class Report:
     sha256 : str or None
         If it was asked for.
     decoded : int or None
-        How many images could be decoded, if it was asked for; see `check_images`.
+        How many images could be decoded, if it was asked for; see `decode_images`.
     broken : dict of str to str
         The images that could not, and why.
     problems : list of str
@@ -105,9 +107,58 @@ def hash_archive(
         report.problems.append(f"its SHA-256 is not that of the original, {expected}")
 
 
+def decode_images(report: Report, *, processes: int, progress: Progress = lambda _: None) -> None:
+    """Decode all images in so many processes; add those that cannot be decoded to the report.
+
+    Parameters
+    ----------
+    report : Report
+        Of `check`, which has gone through the headers.
+    processes : int
+    progress : callable
+        Told of images.
+    """
+    archive = open_split(report.path)
+    tasks = [(report.split, report.path, *part) for part in parts(report, archive)]
+    decoded, problems = 0, list(report.problems)
+    processes = min(processes, len(tasks) or 1)
+    for images, broken, problem in results(_decode_part, tasks, processes, progress):
+        decoded += images - len(broken)
+        report.broken |= broken
+        if problem:
+            problems.append(problem)
+    if count := len(report.broken):
+        problems.append(f"{count:,} image{'s' * (count > 1)} cannot be decoded")
+    report.decoded, report.broken = decoded, dict(sorted(report.broken.items()))
+    report.problems = list(dict.fromkeys(problems))  # most are known from the headers
+
+
 def first_line(error: Exception) -> str:
     """Return what an error says, without its advice."""
     return str(error).splitlines()[0]
+
+
+def _decode_part(
+    split: str, path: str, part: Part, region: Region
+) -> tuple[int, dict[str, str], str]:
+    """Decode the images of a region: their number, the broken ones, and what ended it early."""
+    images = 0
+    broken: dict[str, str] = {}
+    archive = open_split(path).in_order(part, region, alone=True)
+    reader = reader_of(archive, part, SOURCES[split].image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, which do not matter
+        try:
+            for member in reader.members(region):
+                advance(1)
+                images += 1
+                try:
+                    decode_image(reader.read(member), member.name)
+                except Exception as error:
+                    broken[member.name] = first_line(error).removeprefix(f"{member.name}: ")
+        except ArchiveError as error:
+            return images, broken, first_line(error)
+    return images, broken, ""
 
 
 def _count(report: Report, archive: Any, progress: Progress) -> set[int]:

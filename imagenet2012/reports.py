@@ -7,7 +7,6 @@ import click
 
 from imagenet2012 import WNIDS, check, shards
 from imagenet2012.archives import size_of
-from imagenet2012.check_images import decode_images
 from imagenet2012.console import bar, folded
 from imagenet2012.export import Plan
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError
@@ -35,7 +34,7 @@ def _of_archive(split: str, path: str, strict: bool, deep: bool, decode: bool) -
                 check.hash_archive(report, strict=strict, progress=progress.update)
         if decode:
             with bar(report.images, " images", f"{split}, decoding") as progress:
-                decode_images(report, processes=CORES, progress=progress.update)
+                check.decode_images(report, processes=CORES, progress=progress.update)
     except ArchiveError as error:  # most likely known from the headers
         problems = [*report.problems, check.first_line(error)]
         report.problems = list(dict.fromkeys(problems))
