@@ -281,14 +281,7 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         except NonMatchingSplitsSizesError as error:
-            counts = ", ".join(
-                f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
-                for split, path in archives.items()
-            )
-            raise NonMatchingSplitsSizesError(
-                f"The archives do not hold the expected numbers of images ({counts}). For a subset "
-                f'pass verification_mode="no_checks". Details: {error}'
-            ) from error
+            raise NonMatchingSplitsSizesError(_wrong_counts(archives, error)) from error
         except Exception as error:
             if isinstance(error.__context__, KeyboardInterrupt):  # then its pool was torn down
                 raise KeyboardInterrupt from None
@@ -460,6 +453,17 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             self.info.features["image"] = NamedImage(image.mode, image.decode)
         if streaming or self.config.name == "in_place":
             self.info = RowInfo(**vars(self.info))
+
+
+def _wrong_counts(archives: dict[str, str], error: Exception) -> str:
+    counts = ", ".join(
+        f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
+        for split, path in archives.items()
+    )
+    return (
+        f"The archives do not hold the expected numbers of images ({counts}). For a subset pass "
+        f'verification_mode="no_checks". Details: {error}'
+    )
 
 
 def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:

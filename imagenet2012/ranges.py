@@ -59,6 +59,20 @@ def fetcher(files: Any, name: str, info: dict[str, Any]) -> tuple[Fetch, bool]:
 
 async def _http(files: Any, name: str, start: int, stop: int, info: dict[str, Any]) -> bytes:
     """Ask for a range by HTTP. `fsspec` would take a whole object for it, whatever its size."""
+    session = await files.set_session()
+    options = _http_options(files, start, stop, info)
+    async with session.get(files.encode_url(name), **options) as answer:
+        _check_answer(answer, start, stop, info)
+        data = bytearray()
+        async for chunk in answer.content.iter_chunked(1 << 16):
+            data += chunk
+            if len(data) > stop - start:
+                raise EOFError("more bytes arrived than asked for")
+        return bytes(data)
+
+
+def _http_options(files: Any, start: int, stop: int, info: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a request, with those of the user."""
     import aiohttp
 
     options = {**files.kwargs}
@@ -67,33 +81,26 @@ async def _http(files: Any, name: str, start: int, stop: int, info: dict[str, An
             total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
         )
         options = {"timeout": wait, **options}
-    options["headers"] = {
-        **options.get("headers", {}),
-        "Range": f"bytes={start}-{stop - 1}",
-        "Accept-Encoding": "identity",
-        **_condition(info),
-    }
-    session = await files.set_session()
-    async with session.get(files.encode_url(name), **options) as answer:
-        if answer.status == 412:
+    ours = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+    options["headers"] = {**options.get("headers", {}), **ours, **_condition(info)}
+    return options
+
+
+def _check_answer(answer: Any, start: int, stop: int, info: dict[str, Any]) -> None:
+    """Raise an error for an answer that is not this range of this object, before it is read."""
+    if answer.status == 412:
+        raise Replaced
+    answer.raise_for_status()
+    for key in ("ETag", "Last-Modified"):
+        if info.get(key) and answer.headers.get(key, info[key]) != info[key]:
             raise Replaced
-        answer.raise_for_status()
-        for key in ("ETag", "Last-Modified"):
-            if info.get(key) and answer.headers.get(key, info[key]) != info[key]:
-                raise Replaced
-        place, _, total = answer.headers.get("Content-Range", "").partition("/")
-        if answer.status != 206 and (start, stop) != (0, info["size"]):
-            raise Unranged  # not read: leaving closes the connection
-        if total.isdigit() and int(total) != info["size"]:
-            raise Replaced
-        if place and place.lower() != f"bytes {start}-{stop - 1}":
-            raise EOFError(f"{place!r} arrived")
-        data = bytearray()
-        async for chunk in answer.content.iter_chunked(1 << 16):
-            data += chunk
-            if len(data) > stop - start:
-                raise EOFError("more bytes arrived than asked for")
-        return bytes(data)
+    place, _, total = answer.headers.get("Content-Range", "").partition("/")
+    if answer.status != 206 and (start, stop) != (0, info["size"]):
+        raise Unranged  # not read: leaving closes the connection
+    if total.isdigit() and int(total) != info["size"]:
+        raise Replaced
+    if place and place.lower() != f"bytes {start}-{stop - 1}":
+        raise EOFError(f"{place!r} arrived")
 
 
 def _condition(info: dict[str, Any]) -> dict[str, str]:
