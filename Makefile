@@ -26,7 +26,7 @@ demo: $(VENV)/.loader  ## load the bundled archives, or those in DATA_DIR=..., a
 	$(BIN)/python examples/demo.py "$(DATA_DIR)"
 
 test: $(VENV)/.installed  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # what a file's tests share is made once
+	$(BIN)/python -m pytest -n 3 --dist loadfile  # what a file's tests share is made once, and many wait
 
 lint: $(VENV)/.installed  ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -20,6 +20,8 @@ from imagenet2012.tree_listing import Files, Part, list_tree
 from imagenet2012.trees import Tree, sizes_of
 from imagenet2012.workers import Progress, advance, results
 
+IMAGES_A_PROCESS = 500  # are decoded in the time that it takes to start one
+
 
 @dataclasses.dataclass
 class Report:
@@ -121,7 +123,7 @@ def decode_images(report: Report, *, processes: int, progress: Progress = lambda
     archive = open_split(report.path)
     tasks = [(report.split, report.path, *part) for part in parts(report, archive)]
     decoded, problems = 0, list(report.problems)
-    processes = min(processes, len(tasks) or 1)
+    processes = min(processes, len(tasks) or 1, 1 + report.images // IMAGES_A_PROCESS)
     for images, broken, problem in results(_decode_part, tasks, processes, progress):
         decoded += images - len(broken)
         report.broken |= broken

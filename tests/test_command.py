@@ -179,11 +179,15 @@ def with_broken_images(folder: Path, sound: int = 3) -> list[str]:
     return names[1:3] + [name for name, _ in broken]
 
 
-def test_check_decodes_every_image(run: Run, tmp_path: Path) -> None:
+def test_check_decodes_every_image(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All that are broken are listed, and nothing but them; without --decode nobody looks."""
     broken = with_broken_images(tmp_path)
     assert run("check", tmp_path, "--no-checks").exit_code == 0
-    result = run("check", tmp_path, "--no-checks", "--decode")
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenet2012.check, "IMAGES_A_PROCESS", 2)  # so that there are several
+        result = run("check", tmp_path, "--no-checks", "--decode")
     assert result.exit_code == 1
     assert "2 images cannot be decoded" in result.output
     assert "37 images cannot be decoded" in result.output
