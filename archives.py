@@ -341,7 +341,8 @@ def check_sha256(split: str, path: str) -> None:
     if found != expected:
         raise NonMatchingChecksumError(
             f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. "
-            f"The archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}."
+            f"The archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}. If a "
+            'copy was made of it, pass download_mode="force_redownload" then.'
         )
 
 

@@ -10,13 +10,17 @@ from .ilsvrc2012 import without_secrets
 ORIGIN = "origin.json"
 
 
-def write_origin(folder: str, archives: dict[str, str], label_names: str, order: str) -> None:
-    """Note what the copy in `folder` was made of."""
+def write_origin(
+    folder: str, archives: dict[str, str], label_names: str, order: str, mode: str
+) -> None:
+    """Note what the copy in `folder` was made of, and how it was checked."""
     origin = {
         "folders": [folder_of(archives)],
         "splits": list(archives),
         "label_names": label_names,
         "order": order,
+        "checked": mode != "no_checks",
+        "hashed": mode == "all_checks",
     }
     with io.FileIO(f"{folder}/{ORIGIN}", "w") as file:
         file.write(json.dumps(origin).encode())
@@ -28,7 +32,8 @@ def read_origin(folder: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``splits``, ``label_names``, ``order``, and ``folders`` where its archives were seen.
+        ``splits``, ``label_names``, ``order``, ``checked``, ``hashed``, and ``folders`` where its
+        archives were seen.
 
     Raises
     ------

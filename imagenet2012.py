@@ -18,6 +18,7 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 ``os.scandir``, ``os.open`` and their like touch the disk.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -57,7 +58,7 @@ from .arrow_tables import (
     without_garbage_collection,
 )
 from .contents import check_kind
-from .copies import note_folder, write_origin
+from .copies import note_folder, read_origin, write_origin
 from .ilsvrc2012 import DOWNLOAD_PAGE, SOURCES, ArchiveError, read_labels, without_secrets
 from .in_place import NamedImage, RowInfo, StoredImage
 from .in_turns import in_turns
@@ -254,8 +255,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Prepare; see `datasets.DatasetBuilder`. What was prepared before is checked as well."""
         number = kwargs.get("num_proc")
-        if number is not None and not hasattr(number, "__index__"):
-            raise TypeError(f"num_proc is a number of processes, not {number!r}.")
+        if number is not None and not (hasattr(number, "__index__") and number > 0):
+            raise ValueError(f"num_proc is a number of processes, not {number!r}.")
         self._use_options()
         self._was_prepared_now = False
         with told_of_the_cache(self._cache_dir_root):
@@ -290,7 +291,8 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
             self._check_names(archives)
             if not self._chosen_features:  # else nobody could tell that it is no plain copy
                 order = self.config.order or "archive"
-                write_origin(self._output_dir, archives, self.config.label_names, order)
+                names, mode = self.config.label_names, verification_mode.value
+                write_origin(self._output_dir, archives, names, order, mode)
 
     @property
     def _writes_here(self) -> bool:
@@ -309,10 +311,16 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
     def _check_again(self, mode: datasets.VerificationMode) -> None:
         """Check what was prepared before, perhaps with fewer checks; only warn unless by all."""
         strict = mode == datasets.VerificationMode.ALL_CHECKS
-        for split, path in self._archives_of_cache().items():
+        archives = self._archives_of_cache()
+        for split, path in archives.items():
             check_size(split, path, strict)
             if strict:
                 check_sha256(split, path)
+        if strict and archives and not self._was_hashed():
+            logger.warning(
+                f"{self._output_dir} was made without all_checks: if the archives were damaged, "
+                'it is too. To be sure, pass download_mode="force_redownload" as well.'
+            )
         for split, info in self.info.splits.items():
             if info.num_examples != (expected := SOURCES[split].num_examples):
                 problem = f"{self._output_dir} has {info.num_examples:,} {split} images, the "
@@ -320,6 +328,11 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
                 if strict:
                     raise NonMatchingSplitsSizesError(problem)
                 logger.warning(problem)
+
+    def _was_hashed(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return bool(read_origin(self._output_dir).get("hashed"))
+        return False
 
     def _archives_of_cache(self) -> dict[str, str]:
         try:

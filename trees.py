@@ -85,7 +85,7 @@ class FileReader:
         if not size:
             problem = "is empty, as files are that an interrupted extraction or copy left."
             if self.archive.is_checked:
-                raise ArchiveError(member.path, problem, advice=ADVICE)
+                raise ArchiveError(member.path, problem, advice=EMPTY_ADVICE)
             logger.warning(f"{member.path} {problem}")
 
 
@@ -98,6 +98,10 @@ def _unreadable(path: str, error: OSError) -> ArchiveError:
 ADVICE = (
     "Extract the archive again, or put it there instead; `imagenet2012 check` lists what is wrong. "
     'For a subset pass verification_mode="no_checks", which leaves out what is named here.'
+)
+EMPTY_ADVICE = (
+    "Extract the archive again, or put it there instead; `imagenet2012 check` lists all that are "
+    'empty. With verification_mode="no_checks" they are only warned of.'
 )
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from imagenet2012 import seal
 from imagenet2012.archives import check_space
 from imagenet2012.ilsvrc2012 import without_secrets
-from imagenet2012.in_place import PREFIX, read_place, upright
+from imagenet2012.in_place import PREFIX, naming, read_place, upright
 from imagenet2012.tree_listing import MEAN_IMAGE_BYTES, status_of_split
 from imagenet2012.workers import Progress, advance, results
 
@@ -213,6 +213,11 @@ def read_plan(path: Path) -> Plan | None:
     return Plan(**{key: value for key, value in record.items() if key in fields})
 
 
+def shard_number(path: Path) -> int | None:
+    """Return which shard a shard of this command says it is."""
+    return (read_record(path) or {}).get("shard")
+
+
 def _was_sealed(file: BinaryIO) -> bool:
     """Tell whether there is a seal anywhere in the end of a file."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING))
@@ -229,10 +234,10 @@ def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
     named = file.name in [plan.name(shard) for shard in range(plan.shards)]
     if others or not named or record == {}:
         how = f"made with {'; '.join(others)}" if others else "of another export"
-        raise ValueError(
-            f"{file} is there, {how}. Nothing was changed: pass the options of that export to go "
-            "on with it, or another --output."
-        )
+        advice = "pass the options of that export to go on with it, or another --output."
+        if any(one.startswith("archive_version") for one in others):
+            advice = "the archive was changed or touched since, so pass another --output."
+        raise ValueError(f"{file} is there, {how}. Nothing was changed: {advice}")
 
 
 # ------------------------------------------------------------------------- a shard
@@ -261,7 +266,7 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
     Raises
     ------
     OSError
-        If the image cannot be decoded; the message names it.
+        If the image cannot be decoded, and whatever else Pillow raises; the message names it.
     """
     try:
         opened = Image.open(io.BytesIO(data))
@@ -269,7 +274,7 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
             return data
         image = upright(opened).convert("RGB")
     except Exception as error:
-        raise OSError(f"{name}: {error}") from error
+        raise naming(error, name) from error
     scale = size / min(image.size)
     shape = round(image.width * scale), round(image.height * scale)
     buffer = io.BytesIO()

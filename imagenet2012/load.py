@@ -41,9 +41,11 @@ from imagenet2012.imagenet2012 import (
 )
 from imagenet2012.options import check_value, meant
 from imagenet2012.storage import is_dir, is_url, logger
+from imagenet2012.tree_listing import BASES
 
 NAME = "imagenet2012"
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
+CONFIGS = [config.name for config in Imagenet2012.BUILDER_CONFIGS]
 # What `datasets.load_dataset` takes and means nothing here.
 MEANINGLESS = ("revision", "save_infos", "trust_remote_code")
 
@@ -150,6 +152,8 @@ def check_contradictions(data_dir: Any, streaming: bool, options: dict[str, Any]
             "A stream is read where it is iterated: num_proc has no meaning there. For several "
             "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
         )
+    if data_dir in CONFIGS and not is_dir(absolute(data_dir)):
+        raise ValueError(f"{data_dir!r} is a configuration, not a folder: pass name={data_dir!r}.")
     if data_dir == "":
         raise ValueError("data_dir is empty: is a variable unset that should hold it?")
     if isinstance(data_dir, list | tuple | dict):
@@ -444,11 +448,10 @@ def _find(
 
 
 def _was_in(copy: Copy, folder: str | None) -> bool:
-    """Tell whether the archives of a copy were seen in a folder or below; of any without one."""
+    """Tell whether what a copy was made of was seen in a folder; of any without one."""
     if not folder:
         return True
-    below = f"{without_secrets(folder)}/"
-    return any(f"{seen}/".startswith(below) for seen in copy.origin["folders"])
+    return any(f"{without_secrets(folder)}{base}" in copy.origin["folders"] for base in BASES)
 
 
 def _say_of_copies(made: list[Copy], cache: str, streaming: bool) -> str:
@@ -461,7 +464,7 @@ def _say_of_copies(made: list[Copy], cache: str, streaming: bool) -> str:
 
 
 def _copies_in(cache: str, name: str, options: dict[str, Any]) -> list[Copy]:
-    """Return the copies in a cache that were made with these options, the newest last."""
+    """Return the copies in a cache of these options: last the newest that was made with checks."""
     chosen = {
         "label_names": options.get("label_names") or "words",
         "order": options.get("order") or "archive",
@@ -478,4 +481,5 @@ def _copies_in(cache: str, name: str, options: dict[str, Any]) -> list[Copy]:
             with contextlib.suppress(OSError, ValueError):
                 time = os.stat(f"{copy}/{ORIGIN}").st_mtime_ns
                 found.append(Copy(time, entry.name, read_origin(copy)))
-    return sorted(c for c in found if c.origin.items() >= chosen.items())
+    chosen_ones = [c for c in found if c.origin.items() >= chosen.items()]
+    return sorted(chosen_ones, key=lambda copy: (copy.origin.get("checked", False), copy.time))

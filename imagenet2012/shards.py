@@ -7,7 +7,7 @@ import datasets
 import pyarrow.parquet as pq
 
 from imagenet2012.archives import archives_in
-from imagenet2012.export import Plan, read_plan
+from imagenet2012.export import Plan, read_plan, shard_number
 from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.in_place import NamedImage, missing_images, open_named
 from imagenet2012.seal import is_whole
@@ -19,6 +19,11 @@ def find_plans(folder: str | None) -> dict[str, Plan]:
     """Return the plan of each split of which a folder holds shards, by their records.
 
     Empty if it holds none, is behind a URL, or holds archives, which come first.
+
+    Raises
+    ------
+    ValueError
+        If a shard has the name of another split.
     """
     if folder is None or is_url(folder) or archives_in(folder):
         return {}
@@ -26,6 +31,8 @@ def find_plans(folder: str | None) -> dict[str, Plan]:
     for split in SOURCES:
         for file in sorted(Path(folder, "data").glob(f"{split}-*-of-*.parquet")):
             if plan := read_plan(file):
+                if plan.split != split:
+                    raise ValueError(f"{file} holds {plan.split} images: it was renamed or copied.")
                 plans[split] = plan
                 break
     return plans
@@ -85,13 +92,17 @@ def check(folder: str, plan: Plan, *, strict: bool, progress: Progress) -> list[
         Told of the shards that were read.
     """
     reads_images, problems = _look_at_archive(plan)
+    ours = {plan.name(shard) for shard in range(plan.shards)}
+    for other in sorted(Path(folder, "data").glob(f"{plan.split}-*.parquet")):
+        if other.name not in ours:
+            problems.append(f"{other} is not of this export, but would be loaded with it")
     gone: list[str] = []
     for shard in range(plan.shards):
         path = Path(folder, "data", plan.name(shard))
         if not path.exists():
             problems.append(f"{path} is missing")
-        elif read_plan(path) != plan or not is_whole(path):
-            problems.append(f"{path} is damaged, or of another export")
+        elif not (read_plan(path) == plan and shard_number(path) == shard and is_whole(path)):
+            problems.append(f"{path} is damaged, of another export, or another shard of this one")
         elif reads_images:
             images = pq.ParquetFile(path).read(columns=["image.path"])["image"].to_pylist()
             try:

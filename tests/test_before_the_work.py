@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import gzip
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -512,7 +513,7 @@ def test_what_was_loaded_without_checks_is_checked_when_they_are_asked_for(
 
 
 def test_a_prepared_copy_is_hashed_if_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, Any], said: list[str]
 ) -> None:
     fakes.make_archives(tmp_path, classes=0, validation=5)
     path = tmp_path / "ILSVRC2012_img_val.tar"
@@ -520,10 +521,21 @@ def test_a_prepared_copy_is_hashed_if_asked_for(
     source = dataclasses.replace(source, size=path.stat().st_size)
     monkeypatch.setitem(imagenet2012.ilsvrc2012.SOURCES, "validation", source)
     assert imagenet2012.load(tmp_path, split="validation", **cache).num_rows == 5
+    strict = {**cache, "verification_mode": "all_checks"}
     with pytest.raises(NonMatchingChecksumError, match="its SHA-256 is"):
-        imagenet2012.load(
-            tmp_path, split="validation", **cache | {"verification_mode": "all_checks"}
-        )
+        imagenet2012.load(tmp_path, split="validation", **strict)
+    # It was damaged when it was copied, say, and fetched again with the same time.
+    right = imagenet2012.archives.sha256_of(str(path), lambda _: None)
+    source = dataclasses.replace(source, sha256=right)
+    monkeypatch.setitem(imagenet2012.ilsvrc2012.SOURCES, "validation", source)
+    (record,) = Path(cache["cache_dir"]).rglob("origin.json")
+    origin = json.loads(record.read_text())
+    for hashed in (origin["hashed"], True):
+        record.write_text(json.dumps({**origin, "hashed": hashed}))
+        said.clear()
+        with pytest.raises(NonMatchingSplitsSizesError):  # it has but 5 images
+            imagenet2012.load(tmp_path, split="validation", **strict)
+        assert any("was made without all_checks" in text for text in said) != hashed
 
 
 def test_streaming_says_that_it_hashes_nothing(archives: Archives, said: list[str]) -> None:

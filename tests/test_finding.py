@@ -271,6 +271,29 @@ def test_a_copy_with_other_features_is_not_taken_for_a_plain_one(
         load(archives, features=features, **cache)
 
 
+def test_a_copy_of_a_folder_below_is_not_taken(tmp_path: Path, cache: dict[str, Any]) -> None:
+    fakes.make_archives(tmp_path / "a", classes=0, validation=5)
+    imagenet2012.load(tmp_path / "a", **cache)
+    with pytest.raises(ManualDownloadError, match="There is a prepared copy"):
+        imagenet2012.load(tmp_path, **cache)
+
+
+def test_a_copy_that_was_checked_comes_before_a_newer_one(
+    tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for images in (7, 5):
+        fakes.make_archives(tmp_path / str(images), classes=0, validation=images)
+        imagenet2012.load(tmp_path / str(images), **cache)
+        shutil.rmtree(tmp_path / str(images))
+        if images == 7:  # as if it had been the original
+            (path,) = Path(cache["cache_dir"]).rglob("origin.json")
+            origin = json.loads(path.read_text())
+            assert origin["checked"] is False
+            path.write_text(json.dumps({**origin, "checked": True}))
+    monkeypatch.chdir(tmp_path)
+    assert imagenet2012.load(split="validation", **cache).num_rows == 7
+
+
 def test_a_copy_whose_record_is_none_is_passed_over(tmp_path: Path, cache: dict[str, Any]) -> None:
     fakes.make_archives(tmp_path / "a", classes=0, validation=5)
     imagenet2012.load(tmp_path / "a", **cache)
@@ -487,6 +510,12 @@ def test_the_other_archive_is_a_link_to_nowhere(
 # ------------------------------------------------------------------------- options
 
 
+def test_a_configuration_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is a configuration, not a folder: pass name='in_place'"):
+        imagenet2012.load("in_place")
+
+
 @pytest.mark.parametrize("load", WAYS)
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -498,6 +527,7 @@ def test_the_other_archive_is_a_link_to_nowhere(
         ({"zzzz": 1}, "no option 'zzzz', only data_dir, data_files, label_names, order"),
         ({"transform": len}, "no option 'transform': transform what was loaded, by"),
         ({"num_proc": "4"}, "num_proc is a number of processes, not '4'"),
+        ({"num_proc": 0}, "num_proc is a number of processes, not 0"),
         ({"name": "train"}, "'train' is a split, not a configuration: pass split='train'"),
         ({"name": "inplace"}, "no configuration 'inplace': did you mean 'in_place'?"),
     ],

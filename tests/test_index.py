@@ -374,8 +374,8 @@ def test_the_variable_may_be_a_url(
     """As it is the user who names it, the rule for URLs in datasets does not hold."""
     dataset = portable(make)
     memory = fsspec.filesystem("memory")
-    memory.pipe(f"/bucket/{VAL}", (archives.folder / VAL).read_bytes())
-    monkeypatch.setenv("IMAGENET2012_DIR", "memory://bucket")
+    memory.pipe(f"/named/{VAL}", (archives.folder / VAL).read_bytes())
+    monkeypatch.setenv("IMAGENET2012_DIR", "memory://named")
     assert sorted(contents(dataset)) == wanted(archives.expected["validation"])
 
 
@@ -635,6 +635,27 @@ def test_check_looks_at_every_image_of_a_tree(
     output_text = " ".join(result.output.split())
     said = tar_path.name if fault == "a class tar" else "1 images are not where the index says"
     assert result.exit_code == 1 and said in output_text, result.output
+
+
+def test_shards_in_each_others_place_are_found(make: Make) -> None:
+    output = make("--shards", 3)
+    first, second = (output / f"data/train-0000{n}-of-00003.parquet" for n in (0, 1))
+    kept = second.read_bytes()
+    second.write_bytes(first.read_bytes())
+    result = run("check", output, "--no-checks")
+    assert result.exit_code == 1 and "another shard of this one" in result.output
+    second.write_bytes(kept)
+    other = output / "data/train-00000-of-00009.parquet"
+    other.write_bytes(kept)
+    result = run("check", output, "--no-checks")
+    assert result.exit_code == 1 and "is not of this export" in result.output
+    other.unlink()
+    assert run("check", output, "--no-checks").exit_code == 0
+    for path in output.glob("data/validation-*"):
+        path.write_bytes(kept)
+    assert "holds train images" in run("check", output, "--no-checks").output
+    with pytest.raises(ValueError, match="holds train images"):
+        imagenet2012.load(output, split="validation")
 
 
 def test_what_is_not_for_shards_is_refused(exported: Path) -> None:
