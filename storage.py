@@ -374,9 +374,19 @@ def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
 
 
 def read_file(path: str) -> bytes:
-    """Return the bytes of a file of this machine."""
-    with io.FileIO(path) as file:
-        return file.readall()
+    """Return the bytes of an extracted image, or raise `ArchiveError`."""
+    try:
+        with io.FileIO(path) as file:
+            return file.readall()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: OSError) -> ArchiveError:
+    """Return the error for an extracted image that cannot be read."""
+    problem = f"cannot be read: {error.strerror or error}."
+    advice = "Check the disk or the mount. If the tree was changed or moved, load it again."
+    return ArchiveError(path, problem, advice=advice)
 
 
 def announce_file(path: str) -> None:

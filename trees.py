@@ -22,6 +22,7 @@ from .storage import (
     open_archive,
     read_file,
     status_of,
+    unreadable,
 )
 from .tree_listing import ANNOUNCED_FILES, File, Files, in_threads, list_tree
 
@@ -60,10 +61,7 @@ class FileReader:
 
     def read(self, member: File) -> bytes:
         """Return the bytes of an image, or raise `ArchiveError`."""
-        try:
-            data = read_file(member.path)
-        except OSError as error:
-            raise _unreadable(member.path, error) from error
+        data = read_file(member.path)
         self._check_size(member, len(data))
         return data
 
@@ -76,7 +74,7 @@ class FileReader:
                 if size > len(target) or file.readinto(target[:size]) != size or file.read(1):
                     return -1
         except OSError as error:
-            raise _unreadable(member.path, error) from error
+            raise unreadable(member.path, error) from error
         return size
 
     def _check_size(self, member: File, size: int) -> None:
@@ -87,12 +85,6 @@ class FileReader:
             if self.archive.is_checked:
                 raise ArchiveError(member.path, problem, advice=EMPTY_ADVICE)
             logger.warning(f"{member.path} {problem}")
-
-
-def _unreadable(path: str, error: OSError) -> ArchiveError:
-    problem = f"cannot be read: {error.strerror or error}."
-    advice = "Check the disk or the mount. If the tree was changed or moved, load it again."
-    return ArchiveError(path, problem, advice=advice)
 
 
 ADVICE = (
