@@ -209,14 +209,11 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
 
     @classmethod
     def check_options(cls, config_name: str | None, options: dict[str, Any]) -> None:
-        """Raise `ValueError` for a misspelt configuration, option or value."""
+        """Raise `ValueError` for a misspelt configuration or option."""
         configs = [config.name for config in cls.BUILDER_CONFIGS]
         known = {field.name for field in dataclasses.fields(cls.BUILDER_CONFIG_CLASS)}
         known |= set(inspect.signature(datasets.DatasetBuilder.__init__).parameters)
         check_options(config_name or configs[0], configs, options, known)
-        for option in ("label_names", "order"):
-            if options.get(option) is not None:
-                check_value(option, options[option])
 
     def _use_options(self) -> None:
         """Read with this builder's options from now on: others may have been used since."""

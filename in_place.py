@@ -125,6 +125,13 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         if size <= LARGE_IMAGE and _fits(archive, offset, size):
             archive.announce(offset, BLOCK + size)
 
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Return an image's bytes, or some of them, from the end if negative; see `read_image`."""
+        data = self.read_image(path)
+        return data[start:end] if start or end is not None else data
+
     def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         """Open an image; what else the parent's method prepares costs as much as the reading."""
         return self._open(path) if mode == "rb" else super().open(path, mode, **kwargs)
@@ -226,9 +233,12 @@ def missing_images(paths: Sequence[str]) -> Iterator[str]:
 
 def _missing_members(archive: Archive, places: list[tuple[str, int, int, str]]) -> Iterator[str]:
     archive.advise("RANDOM")
-    for _, offset, _, _ in places:
-        archive.announce(offset, BLOCK)
-    for _, offset, size, name in places:
+
+    def announced_header(place: tuple[str, int, int, str]) -> tuple[str, int, int, str]:
+        archive.announce(place[1], BLOCK)
+        return place
+
+    for _, offset, size, name in begun_ahead(map(announced_header, places)):
         fits = _fits(archive, offset, size)
         if not (fits and _is_header_of(archive.read(offset, BLOCK), name, size)):
             yield name

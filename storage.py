@@ -166,8 +166,6 @@ ANNOUNCED_BYTES = 128 << 10
 # Bytes announced at a time where a region is read in order: the first if it is read alone, the
 # second in turns with up to a thousand others, for each of which the page cache holds 768 KiB.
 PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
-
-
 KEPT_MEMORY = 1 << 24
 
 

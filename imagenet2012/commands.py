@@ -109,7 +109,8 @@ def check(
     made = reports.of_archives(given, strict=not no_checks, deep=deep, decode=decode)
     ok = not missing and not any(report.problems for report in made)
     if as_json:
-        told: dict[str, Any] = {"ok": ok, "missing": missing, "error": error and str(error)}
+        told: dict[str, Any] = {"ok": ok, "well": ok}  # the second is its former name
+        told |= {"missing": missing, "error": error and str(error)}
         told["archives"] = [dataclasses.asdict(report) for report in made]
         click.echo(json.dumps(told, indent=2))
     else:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -243,9 +243,17 @@ def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
 # ------------------------------------------------------------------------- a shard
 
 
-def is_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
-    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged."""
-    if not (path.exists() and seal.is_whole(path)):
+def is_finished(
+    path: Path,
+    schema: pa.Schema,
+    names: list[str],
+    progress: Callable[[float], object] = lambda _: None,
+) -> bool:
+    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged.
+
+    `progress` is told of the part that has been read, from 0 to 1.
+    """
+    if not (path.exists() and seal.is_whole(path, progress)):
         return False
     try:
         with pq.ParquetFile(path) as shard:
@@ -254,6 +262,21 @@ def is_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
             return shard.read(["file_name"])["file_name"].to_pylist() == names
     except Exception:  # pyarrow raises all kinds; what cannot be read is not finished
         return False
+
+
+def _check_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
+    """Do as `is_finished`, telling of the progress in images."""
+    told = 0
+
+    def progress(part: float) -> None:
+        nonlocal told
+        now = int(part * len(names))
+        advance(now - told)
+        told = now
+
+    finished = is_finished(path, schema, names, progress)
+    advance(len(names) * finished - told)
+    return finished
 
 
 def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
@@ -305,8 +328,7 @@ def _write(
     compression: str = "none",  # of JPEGs it takes time and saves nothing
 ) -> bool:
     """Write a shard of these images, under another name until it is whole; see `write_shard`."""
-    if is_finished(path, schema, names):
-        advance(len(names))
+    if _check_finished(path, schema, names):
         return False
     # Not named by host and process, which containers may have in common.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

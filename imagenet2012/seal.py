@@ -9,6 +9,7 @@ the seal is put, a mark and the SHA-256 of the whole file and of the footer, bot
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,9 +61,18 @@ def has_whole_footer(file: BinaryIO) -> bool:
     return seal.startswith(MARK) and seal.endswith(hashlib.sha256(footer).digest())
 
 
-def is_whole(path: Path) -> bool:
-    """Tell whether each byte of a Parquet file is as it was sealed."""
+def is_whole(path: Path, progress: Callable[[float], object] = lambda _: None) -> bool:
+    """Tell whether each byte of a Parquet file is as it was sealed.
+
+    Parameters
+    ----------
+    path : Path
+    progress : callable
+        Told of the part that has been read, from 0 to 1.
+    """
     with path.open("rb") as file:
+        if not has_whole_footer(file):
+            return False
         start, seal, footer = _parts(file)
         digest = hashlib.sha256()
         file.seek(0)
@@ -70,5 +80,6 @@ def is_whole(path: Path) -> bool:
             if not (data := file.read(min(left, CHUNK))):
                 return False  # it was cut while it was read
             digest.update(data)
+            progress(file.tell() / start)
     digest.update(footer)
     return seal == MARK + digest.digest() + hashlib.sha256(footer).digest()

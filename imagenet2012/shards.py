@@ -10,6 +10,7 @@ from imagenet2012.archives import archives_in
 from imagenet2012.export import Plan, read_plan, shard_number
 from imagenet2012.ilsvrc2012 import SOURCES, ArchiveError
 from imagenet2012.in_place import NamedImage, missing_images, open_named
+from imagenet2012.options import check_value
 from imagenet2012.seal import is_whole
 from imagenet2012.storage import is_dir, is_url
 from imagenet2012.workers import Progress
@@ -49,6 +50,7 @@ def load(
         If the folder was made otherwise than is asked for.
     """
     label_names, order = options.pop("label_names", None), options.pop("order", None)
+    check_value("order", order or "mixed")
     images = [split for split, plan in plans.items() if not plan.in_place]
     if name == "in_place" and images:
         raise ValueError(

@@ -93,7 +93,7 @@ def test_check_holds_to_the_official_figures(run: Run, archives: Archives) -> No
 def test_check_for_scripts(run: Run, archives: Archives) -> None:
     result = run("check", archives.folder, "--no-checks", "--json")
     found = json.loads(result.output)
-    assert (result.exit_code, found["ok"], found["missing"]) == (0, True, [])
+    assert (result.exit_code, found["ok"], found["well"], found["missing"]) == (0, True, True, [])
     train, validation, test = found["archives"]
     assert (validation["split"], validation["images"], validation["problems"]) == (
         "validation",
