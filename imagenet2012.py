@@ -268,9 +268,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         with counts_told(self._chosen):
             prepare(self, dl_manager, verification_mode, **kwargs)
         if self._writes_here:
-            for split, path in self._chosen.items():
+            # A class is read in one stretch, whose rows tell if a name appears twice.
+            for split in self._chosen.keys() - {"train"}:
                 if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
-                    raise ArchiveError(path, f"{name!r} appears twice in it.")
+                    raise ArchiveError(self._chosen[split], f"{name!r} appears twice in it.")
             hashed = self.mode == datasets.VerificationMode.ALL_CHECKS
             write_note(self._output_dir, self._chosen, hashed, self.storage_options)
 
@@ -354,7 +355,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[str, pa.Table]]:
         """Yield examples in tables, for preparing."""
         # Several versions of `datasets` count rows by shards wrongly unless the key is a string.
-        tables = prefetched(tables_of(self._rows(**kwargs), self._writer_batch_size or 100))
+        tables = tables_of(self._rows(**kwargs), self._writer_batch_size or 100)
+        if self.config.name == "default":  # in place there is little to write meanwhile
+            tables = prefetched(tables)
         try:
             for number, table in enumerate(tables):
                 yield str(number), table
