@@ -57,7 +57,9 @@ NO_TAR = "no tar archive, or one without files, or whose beginning is damaged"
 NO_IMAGES = "a folder without images or class tars of ILSVRC2012"
 PARQUET = "Parquet: datasets.load_dataset(folder) loads it"
 COMPRESSED = r"(\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|7z\xbc\xaf).*"
-IMAGE = r"(n\d{8}_\d+|ILSVRC2012_(val|test)_\d{8})"
+IMAGE = r"(.*/)?(n\d{8}_\d+|ILSVRC2012_(val|test)_\d{8})"
+OLD_HUB = rf"(train|val|test)_images(_\d)?\.tar\.gz|{IMAGE}_n\d{{8}}\.JPEG"
+OTHER_SUFFIX = rf"{IMAGE}\.(?!JPEG)(?i:jpe?g)"
 # What is none of the archives, and what to do with it: by the name of a file or folder, a name in
 # the folder, the path of the first file in a tar, or a file's first bytes. The first match counts.
 KNOWN = (
@@ -67,12 +69,15 @@ KNOWN = (
     (r"(.*/)?ILSVRC2012_devkit.*", "the development kit, which is not needed"),
     (r"ILSVRC/.*|CLS-LOC/|imagenet.object.*", "Kaggle's images: extract all and pass the folder"),
     (r"ILSVRC2012_bbox.*|(.*/)?(.*\.xml|n\d{8}\.tar\.gz)", "bounding boxes, which are not needed"),
-    (rf"\w+_images(_\d)?\.tar\.gz|(.*/)?{IMAGE}_n\d+\.JPEG", "the Hub's old parts: not readable"),
+    (OLD_HUB, "a part of the Hub's imagenet-1k from before it had Parquet, which cannot be read"),
     (r".*\.parquet|PAR1.*", PARQUET),
     (r".*\.tfrecord.*|downloads/", "TensorFlow Datasets': pass its folder downloads/manual"),
-    (rf"(.*/)?{IMAGE}\.(?!JPEG)(?i:jpe?g)", "images whose suffix is not .JPEG: rename the files"),
+    (OTHER_SUFFIX, "images that end in .jpg, .jpeg or .JPG, not in .JPEG: extract and rename them"),
     (r".*/n\d{8}_\d+\.JPEG", "a tar of extracted images: extract it and pass the folder"),
-    (r"n\d{8}_\d+\.JPEG", "images of a class: pass the folder of all classes"),
+    (
+        r"n\d{8}_\d+\.JPEG",
+        "images of one class: pass the folder of all class folders or class tars",
+    ),
     (COMPRESSED, "compressed: unpack it, but not the .tar that may be in it, and pass the folder"),
     (r"<.*", "a web page, as a download without a log-in leaves"),
     (r"\0.*", "an empty file, or one of which the beginning has not arrived yet"),
@@ -93,8 +98,8 @@ def kind_of(path: str, options: Options = None) -> str:
     if status is None:
         return "a link that leads nowhere, or hidden from you"
     if status.is_dir:
-        below = itertools.islice(os.walk(path), 5)  # it, its first folder, that one's first ...
-        names = [name for _, _, files in below for name in files[:MOST]]
+        below = itertools.islice(os.walk(path), 5)  # it, the first folder in it, and so on
+        names = (name for _, _, files in below for name in files[:MOST])
         return kind_of_tree(path) or _known(*names) or NO_IMAGES
     beginning = ""
     with contextlib.suppress(ArchiveError):
@@ -120,14 +125,12 @@ def _first_file(file: File) -> str:
 
 def describe(path: str, options: Options = None) -> str:
     """Say in words what a folder holds instead of the archives, and what to do."""
-    known = path
-    while known and not status_of(known, options):
-        known = known.rpartition("/")[0]
-    if known != path:
-        gone = "which does not exist, or is hidden from you (the path is right up to"
-        return (
-            f"{gone} {known or '/'}).\nPass the folder of the archives, or of what was extracted."
-        )
+    if not status_of(path, options):
+        gone, known = "which does not exist, or is hidden from you", path
+        while known and not is_url(path) and not status_of(known):
+            known = known.rpartition("/")[0]
+        gone += "" if is_url(path) else f" (the path is right up to {known or '/'})"
+        return f"{gone}.\nPass the folder of the archives, or of what was extracted from them."
     try:
         names = sorted(entries(path, options))
     except OSError as error:
@@ -201,7 +204,8 @@ def given_archives(
     """
     archives: dict[str, str] = {}
     by_split = data_files if isinstance(data_files, dict) else {"": data_files}
-    for key, path in ((key, path) for key in by_split for path in _paths(by_split[key], folder)):
+    given = [(key, path) for key, paths in by_split.items() for path in _paths(paths, folder)]
+    for key, path in given:
         if not status_of(path, options):
             where = f"Looked for {without_secrets(path)}, {describe(path, options)}"
             raise ManualDownloadError(f"No archive of ILSVRC2012. {where}")
@@ -232,12 +236,15 @@ def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Opti
     Without checks, only if something is there that may have been meant.
     """
     folder = next(iter(archives.values())).rpartition("/")[0]
-    for split in {"train", "validation"} - archives.keys():
+    for split, word in (("train", "train"), ("validation", "val")):
+        if split in archives:
+            continue
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            names = [name for name in entries(folder, options) if split[:3] in name.lower()]
-            hints = _hints(folder, sorted(names), options)
-            if hints or checks:
-                logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
+            names = sorted(name for name in entries(folder, options) if word in name.lower())
+        hints = _hints(folder, names, options)
+        if hints or checks:
+            logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
 
 
 # ------------------------------------------------------------------------- checking
@@ -320,12 +327,7 @@ def cache_errors(folder: str | None) -> Iterator[None]:
 
 # ------------------------------------------------------------------------- options
 
-VALUES = {
-    "name": ("default", "in_place"),
-    "label_names": ("words", "wnid"),
-    "order": ("archive", "mixed"),
-    "verification_mode": ("basic_checks", "all_checks", "no_checks"),
-}
+VALUES = {"name": "default in_place", "label_names": "words wnid", "order": "archive mixed"}
 NO_OPTION = {"transform": "use dataset.with_transform(function), or map(function) of a stream"}
 NO_OPTION |= {split: f"it is a split, pass split={split!r}" for split in SOURCES}
 
@@ -335,9 +337,9 @@ def check_options(options: dict[str, Any], known: Iterable[str]) -> None:
     for option, given in options.items():
         if option not in known:
             raise ValueError(f"no option {option!r}{meant(option, known)}")
-        value, values = getattr(given, "value", given), VALUES.get(option)
-        if values and value is not None and value not in values:
-            raise ValueError(f"no {option} {value!r}{meant(str(value), values)}")
+        values = VALUES.get(option, "").split()
+        if values and given is not None and given not in values:
+            raise ValueError(f"no {option} {given!r}{meant(str(given), values)}")
 
 
 def meant(word: str, words: Iterable[str]) -> str:

@@ -185,16 +185,16 @@ FILES: list[tuple[str, bytes, str]] = [
     ("imagenet_object_localization_patched2019.tar.gz", gzip.compress(b"x"), "Kaggle's"),
     ("imagenet-object-localization-challenge.zip", zipped(KAGGLE), "Kaggle's"),
     ("kaggle.tar", packed(KAGGLE), "Kaggle's images: extract all and pass the folder"),
-    ("train_images_0.tar.gz", gzip.compress(b"x"), "Hub's old parts"),
-    ("old.tar", packed(f"{CLASS}_10026_{CLASS}.JPEG"), "Hub's old parts"),
-    ("val.tar", packed(f"ILSVRC2012_val_00000001_{CLASS}.JPEG"), "Hub's old parts"),
+    ("train_images_0.tar.gz", gzip.compress(b"x"), "a part of the Hub's imagenet-1k"),
+    ("old.tar", packed(f"{CLASS}_10026_{CLASS}.JPEG"), "a part of the Hub's imagenet-1k"),
+    ("val.tar", packed(f"ILSVRC2012_val_00000001_{CLASS}.JPEG"), "a part of the Hub's imagenet-1k"),
     ("ILSVRC2012_devkit_t12.tar.gz", gzip.compress(b"x"), "development kit, which is not needed"),
     ("kit.tar", packed("ILSVRC2012_devkit_t12/readme.txt"), "development kit"),
     ("ILSVRC2012_bbox_val_v3.tgz", gzip.compress(b"x"), "bounding boxes"),
     ("boxes.tar", packed(f"{CLASS}/{CLASS}_1.xml"), "bounding boxes"),
     ("folders.tar", packed(f"./train/{CLASS}/{CLASS}_1.JPEG"), "extract it and pass the folder"),
-    ("class.tar", packed(f"{CLASS}_1.JPEG"), "images of a class: pass the folder of all classes"),
-    ("class-jpg.tar", packed(f"{CLASS}_1.jpg"), "suffix is not .JPEG"),
+    ("class.tar", packed(f"{CLASS}_1.JPEG"), "images of one class: pass the folder of all"),
+    ("class-jpg.tar", packed(f"{CLASS}_1.jpg"), "end in .jpg, .jpeg or .JPG"),
     ("v.tar.gz", gzip.compress(VALIDATION), COMPRESSED),
     ("v.tar.bz2", bz2.compress(VALIDATION), COMPRESSED),
     ("v.tar.xz", lzma.compress(VALIDATION), COMPRESSED),
@@ -229,10 +229,10 @@ FOLDERS: list[tuple[str, Callable[[Path], None], str]] = [
     ("export", lambda folder: write(folder, "data/train-00000-of-00128.parquet"), "load_dataset"),
     ("clone", lambda folder: write(folder, "imagenet2012.py"), "a clone of this project"),
     ("clone below", lambda folder: write(folder, "x/imagenet2012.py"), "x/: a clone"),
-    ("jpg", lambda folder: trees(folder, suffix="jpg"), "train/: images whose suffix is not .JPEG"),
-    ("jpeg", lambda folder: trees(folder, suffix="jpeg"), "train/: images whose suffix is not"),
-    ("JPG", lambda folder: trees(folder, suffix="JPG"), "train/: images whose suffix is not"),
-    ("train jpg", lambda folder: write(folder, f"{CLASS}/{CLASS}_1.jpg"), "suffix is not .JPEG"),
+    ("jpg", lambda folder: trees(folder, suffix="jpg"), "train/: images that end in .jpg"),
+    ("jpeg", lambda folder: trees(folder, suffix="jpeg"), "train/: images that end in .jpg"),
+    ("JPG", lambda folder: trees(folder, suffix="JPG"), "train/: images that end in .jpg"),
+    ("train jpg", lambda folder: write(folder, f"{CLASS}/{CLASS}_1.jpg"), "end in .jpg"),
 ]  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
         ({f"{VAL}.part": b""}, f"{VAL}.part: a partial download"),
         ({f"{VAL}.gz": gzip.compress(VALIDATION)}, f"{VAL}.gz: compressed"),
         ({"Validation/ILSVRC2012_val_00000001.JPEG": b"x"}, "Validation'}"),
-        ({f"val/{CLASS}/ILSVRC2012_val_00000293.jpg": b"x"}, "val/: images whose suffix"),
+        ({f"val/{CLASS}/ILSVRC2012_val_00000293.jpg": b"x"}, "val/: images that end in .jpg"),
     ],
 )
 @pytest.mark.parametrize("checks", [True, False])
@@ -350,7 +350,7 @@ def test_of_trees_no_archive_is_said_to_be_missing(tmp_path: Path, said: list[st
             if name.endswith(("r.tar", "s.tar", "v.tar.gz"))
         ),
         (packed(f"train/{CLASS}/{CLASS}_1.JPEG"), "a tar of extracted images: extract it and pass"),
-        (packed(f"{CLASS}_1.JPEG"), "images of a class"),
+        (packed(f"{CLASS}_1.JPEG"), "images of one class"),
         (b"\xff\xd8\xff" * 1000, "no tar archive"),
         (bytes(20_000), "the beginning has not arrived"),
         (b"", "an empty file"),
@@ -370,9 +370,9 @@ def test_not_the_training_archive(data: bytes, message: str, tmp_path: Path) -> 
 def test_not_the_training_folder(tmp_path: Path) -> None:
     trees(tmp_path, suffix="jpg")
     for split, folder, message in (
-        ("train", "train", "images whose suffix is not .JPEG"),
-        ("validation", "val", "images whose suffix is not .JPEG"),
-        ("train", "", "images whose suffix is not .JPEG"),
+        ("train", "train", "images that end in .jpg"),
+        ("validation", "val", "images that end in .jpg"),
+        ("train", "", "images that end in .jpg"),
     ):
         with pytest.raises(ArchiveError, match=message):
             archives.check_kind(split, f"{tmp_path}/{folder}".rstrip("/"))
@@ -488,9 +488,9 @@ def test_too_little_disk(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_to_or_locked(
     error: Callable[[Path], Exception], tmp_path: Path
 ) -> None:
-    with pytest.raises(OSError, match="cannot be written to or locked") as caught:
-        with archives.cache_errors(str(tmp_path)):
-            raise error(tmp_path)
+    message, cache = "cannot be written to or locked", str(tmp_path)
+    with pytest.raises(OSError, match=message) as caught, archives.cache_errors(cache):
+        raise error(tmp_path)
     for part in (str(tmp_path), "cache_dir=", "umask 002", "save_to_disk"):
         assert part in str(caught.value)
 
@@ -502,22 +502,31 @@ def test_errors_of_other_folders_are_left_alone(tmp_path: Path) -> None:
     assert caught.value is error
 
 
-# ------------------------------------------------------------------------- words
+# ------------------------------------------------------------------------- options
 
 
 @pytest.mark.parametrize(
-    ("word", "words", "message"),
+    ("options", "message"),
     [
-        ("orders", ["name", "order"], "did you mean 'order'?"),
-        ("val", SOURCES, "did you mean 'validation'?"),
-        ("inplace", ["default", "in_place"], "did you mean 'in_place'?"),
-        ("zzzz", ["archive", "mixed"], "only archive, mixed."),
-        ("train", ["default", "in_place"], "it is a split, pass split='train'"),
-        ("transform", ["features"], "with_transform"),
+        ({"orders": "mixed"}, "no option 'orders': did you mean 'order'?"),
+        ({"zzzz": 1}, "no option 'zzzz', only name, label_names, order, data_dir."),
+        ({"transform": len}, "no option 'transform': use dataset.with_transform"),
+        ({"label_names": "word"}, "no label_names 'word': did you mean 'words'?"),
+        ({"order": "shuffled"}, "no order 'shuffled', only archive, mixed."),
+        ({"name": "inplace"}, "no name 'inplace': did you mean 'in_place'?"),
+        ({"name": "train"}, "no name 'train': it is a split, pass split='train'."),
     ],
 )
-def test_a_word_that_does_not_exist(word: str, words: Any, message: str) -> None:
-    assert message in archives.meant(word, words)
-    with pytest.raises(ValueError, match=f"no option '{word}'"):
-        archives.check_word("option", word, words)
-    archives.check_word("option", next(iter(words)), words)
+def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        archives.check_options(options, ["name", "label_names", "order", "data_dir"])
+    assert message in str(caught.value)
+
+
+def test_options_that_exist() -> None:
+    options = {"name": "in_place", "order": None, "data_dir": "/x"}
+    archives.check_options(options, ["name", "label_names", "order", "data_dir"])
+
+
+def test_a_split_that_was_shortened() -> None:
+    assert archives.meant("val", SOURCES) == ": did you mean 'validation'?"
