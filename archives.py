@@ -17,7 +17,15 @@ import fsspec
 from datasets.exceptions import ManualDownloadError, NonMatchingChecksumError
 from datasets.utils.py_utils import size_str
 
-from .ilsvrc2012 import CLASS_TAR, CLUTTER, DOWNLOAD_PAGE, SOURCES, ArchiveError, without_secrets
+from .ilsvrc2012 import (
+    CLASS_TAR,
+    CLUTTER,
+    DOWNLOAD_PAGE,
+    SOURCES,
+    ArchiveError,
+    text_without_secrets,
+    without_secrets,
+)
 from .storage import (
     FOLDER_VARIABLE,
     File,
@@ -131,28 +139,35 @@ def describe(path: str, options: Options = None) -> str:
             known = known.rpartition("/")[0]
         gone += "" if is_url(path) else f" (the path is right up to {known or '/'})"
         return f"{gone}.\nPass the folder of the archives, or of what was extracted from them."
+    if not is_dir(path, options):
+        return "which is a file: pass the folder that it is in, or data_files={split: path}."
     try:
         names = sorted(entries(path, options))
     except OSError as error:
         return f"which cannot be listed: {error.strerror or error}.\n\n{INSTRUCTIONS}"
     found = f"found {', '.join(names[:8]) or 'nothing'}{', …' * (len(names) > 8)}."
-    return "\n  ".join([found, *_hints(path, names, options)[:6]]) + f"\n\n{INSTRUCTIONS}"
+    return "\n  ".join([found, *_hints(path, names, options, {})[:6]]) + f"\n\n{INSTRUCTIONS}"
 
 
-def _hints(folder: str, names: list[str], options: Options) -> list[str]:
-    """Say what entries of a folder have to do with ILSVRC2012; of each kind, of the first."""
+def _hints(folder: str, names: list[str], options: Options, found: dict[str, str]) -> list[str]:
+    """Say what entries of a folder have to do with the splits that are not found there yet."""
     kinds: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
     for name in names[:MOST]:
         path = f"{folder}/{name}".rstrip("/")
-        found = _splits_in(path, options) if name.endswith("/") else {}
-        kind = "" if found else _known(name) or kind_of(path, options)
-        elsewhere = ({kind: path} if kind in SOURCES else found) | elsewhere
-        if kind not in (*SOURCES, "", NO_IMAGES, NO_TAR):
+        here = _splits_in(path, options) if name.endswith("/") else {}
+        kind = "" if here else _known(name) or kind_of(path, options)
+        if kind in SOURCES:
+            here = {kind: path}
+        elif kind not in ("", NO_IMAGES, NO_TAR):
             kinds.setdefault(kind, name)
-    files = {split: without_secrets(path) for split, path in elsewhere.items()}
-    there = f"Under other names, or in other folders: rename, or pass data_files={files!r}."
-    return [there] * bool(files) + [f"{name}: {kind}." for kind, name in kinds.items()]
+        elsewhere |= {s: path for s, path in here.items() if s not in found | elsewhere}
+    hints = [f"{name}: {kind}." for kind, name in kinds.items()]
+    if elsewhere:
+        places = " and ".join(path.removeprefix(f"{folder}/") for path in elsewhere.values())
+        there = f"{places}: not called, or not in the folder, as it is looked for: rename, or pass "
+        hints.insert(0, f"{there}data_files={found | elsewhere!r}.")
+    return hints
 
 
 # ------------------------------------------------------------------------- finding
@@ -191,8 +206,12 @@ def find_archives(data_dir: str | None, options: Options = None) -> dict[str, st
     if found := _splits_in(folder, options):
         return found
     given = f"No data_dir was given, {FOLDER_VARIABLE} is {'' if named else 'not '}set. "
-    where = f"{'' if data_dir else given}Looked in {without_secrets(folder)}"
-    raise ManualDownloadError(f"No archive of ILSVRC2012. {where}, {describe(folder, options)}")
+    raise _nothing_at(folder, f"{'' if data_dir else given}Looked in", options)
+
+
+def _nothing_at(path: str, looked: str, options: Options) -> ManualDownloadError:
+    text = f"No archive of ILSVRC2012. {looked} {without_secrets(path)}, {describe(path, options)}"
+    return ManualDownloadError(text_without_secrets(text))
 
 
 def given_archives(
@@ -207,8 +226,7 @@ def given_archives(
     given = [(key, path) for key, paths in by_split.items() for path in _paths(paths, folder)]
     for key, path in given:
         if not status_of(path, options):
-            where = f"Looked for {without_secrets(path)}, {describe(path, options)}"
-            raise ManualDownloadError(f"No archive of ILSVRC2012. {where}")
+            raise _nothing_at(path, "Looked for", options)
         split = key or kind_of(path, options)
         if not key and split not in SOURCES:
             split = "train"  # check_kind will say what it is instead
@@ -231,10 +249,7 @@ def _paths(given: Any, folder: str | None) -> list[str]:
 
 
 def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Options = None) -> None:
-    """Warn of training or validation images that were not found beside the others.
-
-    Without checks, only if something is there that may have been meant.
-    """
+    """Warn of images that were not found beside others; without checks, of what is left out."""
     folder = next(iter(archives.values())).rpartition("/")[0]
     for split, word in (("train", "train"), ("validation", "val")):
         if split in archives:
@@ -242,7 +257,7 @@ def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Opti
         names: list[str] = []
         with contextlib.suppress(OSError):
             names = sorted(name for name in entries(folder, options) if word in name.lower())
-        hints = _hints(folder, names, options)
+        hints = _hints(folder, names, options, archives)
         if hints or checks:
             logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
 
@@ -307,8 +322,9 @@ def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
     """Raise `OSError` if the disk of a folder has less free than `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        problem = f"the dataset needs about {size_str(needed)}, and {size_str(free)} are free in "
-        raise OSError(errno.ENOSPC, f"{problem}{folder}. {advice}")
+        there = size_str(free) if free else "0 bytes"
+        problem = f"the dataset needs about {size_str(needed)}, and {there} are free in {folder}."
+        raise OSError(errno.ENOSPC, f"{problem} {advice}")
 
 
 @contextlib.contextmanager
