@@ -53,9 +53,8 @@ val/*.JPEG or val/<wnid>/*.JPEG. One of the two is enough for its split. Pass th
 NO_CHECKS = 'pass verification_mode="no_checks" (on the command line: --no-checks)'
 LARGER_CACHE = 'Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or take "in_place".'
 LOCKED = (
-    "cannot be written to or locked, and `datasets` locks it even to read. Pass cache_dir= to a "
-    "folder of your own; or let its owner `chmod -R g+rwX` it and prepare with `umask 002`, or "
-    "save_to_disk() the dataset"
+    "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "
+    "or let its owner `chmod -R g+rwX` it (and set `umask 002`), or save_to_disk() the dataset"
 )
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
 
@@ -155,7 +154,7 @@ def _hints(folder: str, names: list[str], options: Options, found: dict[str, str
     elsewhere: dict[str, str] = {}
     for name in names[:MOST]:
         path = f"{folder}/{name}".rstrip("/")
-        here = _splits_in(path, options) if name.endswith("/") else {}
+        here = archives_in(path, options) if name.endswith("/") else {}
         kind = "" if here else _known(name) or kind_of(path, options)
         if kind in SOURCES:
             here = {kind: path}
@@ -180,18 +179,13 @@ def size_of(path: str, options: Options = None) -> int:
 
 
 def archives_in(folder: str, options: Options = None) -> dict[str, str]:
-    """Return the path of the archive of each split that lies directly in a folder."""
+    """Return the path of each split's archive in a folder, or of what was extracted from it."""
     found: dict[str, str] = {}
     for split, source in SOURCES.items():
         for path in (f"{folder}/{name}" for name in source.file_names):
             status = status_of(path, options)
             if status and not status.is_dir:
                 found.setdefault(split, path)
-    return found
-
-
-def _splits_in(folder: str, options: Options) -> dict[str, str]:
-    found = archives_in(folder, options)
     found |= trees_in(folder, found)
     return {split: found[split] for split in SOURCES if split in found}
 
@@ -203,7 +197,7 @@ def find_archives(data_dir: str | None, options: Options = None) -> dict[str, st
     """
     named = os.environ.get(FOLDER_VARIABLE)
     folder = data_dir or absolute(named or ".")
-    if found := _splits_in(folder, options):
+    if found := archives_in(folder, options):
         return found
     given = f"No data_dir was given, {FOLDER_VARIABLE} is {'' if named else 'not '}set. "
     raise _nothing_at(folder, f"{'' if data_dir else given}Looked in", options)
