@@ -46,6 +46,7 @@ from .in_place import check_in_place
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
+    check_not_starting,
     clear_leftovers,
     copies_in,
     copy_name,
@@ -226,6 +227,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._warn_of_missing()
         if output_dir is None and len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
+        if not is_dir(self.cache_dir):
+            check_not_starting()
         self._is_new = False
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(output_dir, *args, **kwargs)
@@ -248,7 +251,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             one.check_archives(strict=True)
         if self.config.name == "default" and not is_url(self._cache_dir_root):
             paths = [path for one in new for path in one._chosen.values()]
-            check_space(self._cache_dir_root, sum(map(size_of, paths)))
+            check_space(self._cache_dir_root, sum(size_of(p, self.storage_options) for p in paths))
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -172,3 +173,18 @@ def clear_leftovers(folder: str) -> None:
         with os.scandir(folder) as entries:
             for entry in [entry for entry in entries if entry.is_file()]:
                 os.unlink(entry.path)
+
+
+def check_not_starting() -> None:
+    """Raise `RuntimeError` in a new process that still runs its parent's script, to know it.
+
+    Such a process would wait for the parent's lock on the copy, and the parent for the process.
+    """
+    # A spawned process runs the script as the module "__mp_main__", which becomes "__main__", too,
+    # once it has run.
+    script = sys.modules.get("__mp_main__")
+    if script is not None and script is not sys.modules["__main__"]:
+        raise RuntimeError(
+            "num_proc starts processes that run this script again from its first line, as always "
+            'with multiprocessing by spawn. Put what it does below `if __name__ == "__main__":`.'
+        )
