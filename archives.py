@@ -21,6 +21,7 @@ from .ilsvrc2012 import (
     CLASS_TAR,
     CLUTTER,
     DOWNLOAD_PAGE,
+    NO_CHECKS,
     SOURCES,
     ArchiveError,
     text_without_secrets,
@@ -50,7 +51,6 @@ or what was extracted from them: train/<wnid>/*.JPEG (or the class tars, train/<
 val/*.JPEG or val/<wnid>/*.JPEG. One of the two is enough for its split. Pass their folder, or set
 {FOLDER_VARIABLE} to it. Under other names, or in several folders:
   data_files={{"train": "/path/to/any_name.tar", "validation": "/path/to/any_folder"}}"""
-NO_CHECKS = 'pass verification_mode="no_checks" (on the command line: --no-checks)'
 LARGER_CACHE = 'Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or take "in_place".'
 LOCKED = (
     "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "

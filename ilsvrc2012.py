@@ -12,6 +12,7 @@ import fsspec
 NAME = "imagenet2012"
 VERSION = "5.0.0"  # of the data, as in TensorFlow Datasets
 NUM_CLASSES = 1000
+NO_CHECKS = 'pass verification_mode="no_checks" (on the command line: --no-checks)'
 HOMEPAGE = "https://image-net.org/"
 DOWNLOAD_PAGE = f"{HOMEPAGE}download-images"
 INFO = {
