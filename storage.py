@@ -99,7 +99,7 @@ def is_dir(path: str, options: Options = None) -> bool:
 
 
 def entries(folder: str, options: Options = None) -> list[str]:
-    """Return the first `MAX_ENTRIES` names in a folder, of folders with a slash, or raise `OSError`."""
+    """Return the first names in a folder, those of folders with a slash, or raise `OSError`."""
     if is_url(folder):
         return list_folder(folder, options)
     with os.scandir(folder) as found:
