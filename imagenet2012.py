@@ -295,7 +295,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             one.mode = self.mode
             one.check_archives(strict=True)
         if self.config.name == "default" and not is_url(self._cache_dir_root):
-            sizes = (status_of_split(path) for one in new for path in one._chosen.values())
+            paths = [path for one in new for path in one._chosen.values()]
+            sizes = (status_of_split(path, self.storage_options) for path in paths)
             check_space(self._cache_dir_root, sum(status.size for status in sizes if status))
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
