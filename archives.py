@@ -17,6 +17,7 @@ from datasets.exceptions import ManualDownloadError, NonMatchingChecksumError
 from datasets.utils.py_utils import size_str
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, DOWNLOAD_PAGE, SOURCES, ArchiveError, without_secrets
+from .remote import CHECK
 from .storage import (
     FOLDER_VARIABLE,
     File,
@@ -142,19 +143,22 @@ def _names_below(folder: str, options: Options, levels: int = 4) -> list[str]:
 def describe(folder: str, options: Options = None) -> str:
     """Say in words what a folder holds instead of the archives."""
     status, known = status_of(folder, options), folder
-    if status is None:
-        while known and not status_of(known, options):
+    if status is None and not is_url(folder):
+        while known and not status_of(known):
             known = known.rpartition("/")[0]
         return (
             f"which does not exist, or is hidden from you (the path is right up to {known or '/'})."
             "\nPass the folder of the archives or of what was extracted from them."
         )
-    if not status.is_dir:
+    if status and not status.is_dir:
         return "which is a file: pass the folder that it is in, or data_files={split: path}."
     try:
         names = sorted(entries(folder, options))
+    except FileNotFoundError:
+        return "which does not exist."
     except OSError as error:
-        return f"which cannot be listed: {error.strerror or error}."
+        advice = f" {CHECK}" if is_url(folder) else ""
+        return f"which cannot be listed: {error.strerror or error}.{advice}"
     found = (
         f"found {', '.join(names[:8])}{', …' * (len(names) > 8)}." if names else "which is empty."
     )
