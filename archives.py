@@ -27,6 +27,7 @@ from .ilsvrc2012 import (
     text_without_secrets,
     without_secrets,
 )
+from .remote import CHECK
 from .storage import (
     FOLDER_VARIABLE,
     File,
@@ -137,13 +138,17 @@ def describe(path: str, options: Options = None) -> str:
         while known and not is_url(path) and not status_of(known):
             known = known.rpartition("/")[0]
         gone += "" if is_url(path) else f" (the path is right up to {known or '/'})"
-        return f"{gone}.\nPass the folder of the archives, or of what was extracted from them."
+        advice = (
+            CHECK if is_url(path) else "Pass the folder of the archives, or of what was extracted."
+        )
+        return f"{gone}.\n{advice}"
     if not is_dir(path, options):
         return "which is a file: pass the folder that it is in, or data_files={split: path}."
     try:
         names = sorted(entries(path, options))
     except OSError as error:
-        return f"which cannot be listed: {error.strerror or error}.\n\n{INSTRUCTIONS}"
+        advice = CHECK if is_url(path) else INSTRUCTIONS
+        return f"which cannot be listed: {error.strerror or error}.\n{advice}"
     found = f"found {', '.join(names[:8]) or 'nothing'}{', …' * (len(names) > 8)}."
     return "\n  ".join([found, *_hints(path, names, options, {})[:6]]) + f"\n\n{INSTRUCTIONS}"
 

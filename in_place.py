@@ -96,12 +96,12 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         """
         path, offset, size, name = cls.parse(url)
         file = open_named(path)
-        if _fits(file, offset, size):
-            is_large = size > LARGE_IMAGE
-            if not is_large or _is_header_of(file.read(offset, BLOCK), name, size):
-                block, data = file.read_member(offset, size)
-                if _is_header_of(block, name, size):
-                    return data
+        try:
+            if (data := _read_proven(file, offset, size, name)) is not None:
+                return data
+        except ArchiveError:
+            _open_remote.cache_clear()  # what took the place of an object is opened anew
+            raise
         advice = (
             "The archive was replaced, cut or damaged since the dataset was made. If it is right "
             "now, load it again from its folder; an index must be made again."
@@ -139,6 +139,16 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     if header is None or header.kind not in REGULAR:
         return False
     return (header.name, header.size) == (name, size)
+
+
+def _read_proven(file: File, offset: int, size: int, name: str) -> bytes | None:
+    """Return the bytes of an image, or None unless the header before them is that of the image."""
+    if not _fits(file, offset, size):
+        return None
+    if size > LARGE_IMAGE and not _is_header_of(file.read(offset, BLOCK), name, size):
+        return None
+    block, data = file.read_member(offset, size)
+    return data if _is_header_of(block, name, size) else None
 
 
 def _fits(file: File, offset: int, size: int) -> bool:
