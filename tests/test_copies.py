@@ -89,68 +89,70 @@ def mapped(dataset: datasets.Dataset) -> datasets.Dataset:
 # ------------------------------------------------------------------------- of official archives
 
 
+@pytest.mark.parametrize("first", ["load", "load with wnid", "load_dataset"])
 def test_one_copy_of_a_split_ever(
+    first: str,
     official: Path,
     tmp_path: Path,
     cache: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     warned: Callable[[str], int],
 ) -> None:
-    moved = tmp_path / "moved"
+    def load(**options: Any) -> Any:
+        return imagenet2012.load(official, **options, **cache)
 
     def by_name(**options: Any) -> Any:
-        return datasets.load_dataset("imagenet2012", data_dir=str(moved), **options, **cache)
+        return datasets.load_dataset("imagenet2012", data_dir=str(official), **options, **cache)
 
     def by_class() -> Any:
-        builder = imagenet2012.Imagenet2012(data_dir=moved, cache_dir=cache["cache_dir"])
+        builder = imagenet2012.Imagenet2012(data_dir=official, cache_dir=cache["cache_dir"])
         builder.download_and_prepare(verification_mode="no_checks")
         return builder.as_dataset()
 
-    first = imagenet2012.load(official, **cache)
+    def by_path() -> Any:
+        return imagenet2012.load(data_files={"validation": official / VAL}, **cache)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "load": load,
+        "load with wnid": lambda: load(label_names="wnid"),
+        "load by two": lambda: load(num_proc=2),
+        "load a split": lambda: {"train": load(split="train")},
+        "load_dataset": by_name,
+        "load_dataset with wnid": lambda: by_name(label_names="wnid"),
+        "load_dataset of a split": lambda: {"train": by_name(split="train")},
+        "the builder": by_class,
+    }
+    expected, maps = ways[first](), {}
     made = copies(cache)
     folders = {name.partition("/5.0.0/")[0] for name in made}
     assert folders == {"imagenet2012/default-train", "imagenet2012/default-validation"}
     assert sum(name.endswith(".arrow") for name in made) == 2
-    maps = {"words": {split: mapped(rows).cache_files for split, rows in first.items()}}
-    other = imagenet2012.load(official, label_names="wnid", **cache)
-    maps["wnid"] = {split: mapped(rows).cache_files for split, rows in other.items()}
-    assert maps["words"] != maps["wnid"]
+
+    def check_ways(ways: dict[str, Callable[[], Any]]) -> None:
+        for way, found in ((way, ways[way]()) for way in ways):
+            assert copies(cache) == made, way
+            for split, rows in found.items():
+                assert contents(rows) == contents(expected[split])
+                key = (split, rows.features["label"].names[0])
+                assert ("wnid" in way) == (key[1] == imagenet2012.WNIDS[0]), way
+                assert mapped(rows).features["label"] == rows.features["label"]
+                files = str(mapped(rows).cache_files)
+                assert maps.setdefault(key, files) == files, way
+
+    check_ways(ways)
+    check_ways({"by path": by_path})
     assert not warned(AGAIN)
     os.utime(official / TRAIN)
-    imagenet2012.load(official, **cache)
+    check_ways({"touched": load})
     assert warned(AGAIN) == 1
-    official.rename(moved)
-    ways: list[Callable[[], Any]] = [
-        lambda: imagenet2012.load(moved, **cache),
-        lambda: imagenet2012.load(moved, num_proc=2, **cache),
-        lambda: imagenet2012.load(moved, label_names="wnid", **cache),
-        lambda: {"train": imagenet2012.load(moved, split="train", **cache)},
-        lambda: {
-            "validation": imagenet2012.load(data_files={"validation": moved / VAL}, **cache)[
-                "validation"
-            ]
-        },
-        by_name,
-        lambda: by_name(label_names="wnid"),
-        lambda: {"train": by_name(split="train")},
-        by_class,
-        lambda: imagenet2012.load(official, **cache),  # where nothing is any more
-        lambda: imagenet2012.load(**cache),
-        lambda: {"train": imagenet2012.load(split="train", **cache)},
-        lambda: datasets.load_dataset("imagenet2012", **cache),
-        lambda: datasets.load_dataset("imagenet2012", label_names="wnid", **cache),
-    ]
+    official = official.rename(tmp_path / "moved")
+    check_ways(ways)
+    shutil.rmtree(official)
+    check_ways({way: ways[way] for way in ways if way != "the builder"})
     monkeypatch.chdir(tmp_path)
-    for number, load in enumerate(ways):
-        if number == 9:  # what follows has to do without archives
-            shutil.rmtree(moved)
-        for split, rows in load().items():
-            assert rows.num_rows == first[split].num_rows
-            assert contents(rows.select(range(5))) == contents(first[split].select(range(5)))
-            names = "wnid" if rows.features["label"].names[0] == "n01440764" else "words"
-            assert mapped(rows).cache_files == maps[names][split], (number, split)
-            assert mapped(rows).features["label"] == rows.features["label"]
-        assert copies(cache) == made, number
+    check_ways({"load": lambda: imagenet2012.load(**cache)})
+    check_ways({"load_dataset": lambda: datasets.load_dataset("imagenet2012", **cache)})
+    assert len(set(maps.values())) == len(maps) == 4
     assert len(list(Path(cache["cache_dir"]).rglob("cache-*.arrow"))) == 4
 
 
