@@ -305,7 +305,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         for split, path in self._chosen.items():
             check_kind(split, path, self.storage_options)
             if self.config.name == "in_place":
-                check_in_place(path, self.storage_options)
+                check_in_place(path, self._given.get("storage_options"))
             if self._checks:
                 check_size(split, path, strict, self.storage_options)
 
