@@ -227,6 +227,12 @@ def test_a_folder_without_archives(files: list[str], message: str, tmp_path: Pat
     assert message in refusal(tmp_path)
 
 
+def test_nothing_is_said_of_logs_and_locks(tmp_path: Path) -> None:
+    write(tmp_path, "x.lock", data=b"")
+    write(tmp_path, "x.log", data=b"<")
+    assert "found x.lock, x.log.\n\nWhat can be read" in refusal(tmp_path)
+
+
 def test_a_link_that_leads_nowhere(tmp_path: Path, said: list[str]) -> None:
     (tmp_path / VAL).symlink_to("/nowhere/val.tar")
     assert f"{VAL}: a link that leads nowhere" in refusal(tmp_path)
