@@ -571,3 +571,20 @@ def test_a_cut_class_tar(config: str, tmp_path: Path, cache: dict[str, Any]) -> 
         imagenet2012.load(tmp_path, config, split="train", **cache)
     with pytest.raises(ArchiveError, match="cut off"):
         list(imagenet2012.load(tmp_path, config, split="train", streaming=True))
+
+
+def test_a_tree_of_a_subset(tmp_path: Path, said: list[str]) -> None:
+    """What a subset lacks is not what does not belong: only this is left out, and said so once."""
+    trees(tmp_path)
+    options: dict[str, Any] = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    streaming = {**options, "streaming": True, "verification_mode": "no_checks"}
+    with pytest.raises(ArchiveError, match="all images of a subset are loaded") as caught:
+        imagenet2012.load(tmp_path, **options)
+    assert "left out" not in str(caught.value)
+    assert len(contents(imagenet2012.load(tmp_path, **streaming))) == 1
+    assert not said
+    write(tmp_path, f"train/{CLASS}/notes.txt")
+    with pytest.raises(ArchiveError, match="what does not belong is left out"):
+        imagenet2012.load(tmp_path, **options)
+    assert len(contents(imagenet2012.load(tmp_path, **streaming))) == 1
+    assert len(said) == 1 and "left out are" in said[0]
