@@ -72,16 +72,13 @@ KNOWN = (
     (r".*\.tfrecord.*|downloads/", "TensorFlow Datasets': pass its folder downloads/manual"),
     (OTHER_SUFFIX, "images that end in .jpg, .jpeg or .JPG, not in .JPEG: extract and rename them"),
     (r".*/n\d{8}_\d+\.JPEG", "a tar of extracted images: extract it and pass the folder"),
-    (
-        r"n\d{8}_\d+\.JPEG",
-        "images of one class: pass the folder of all class folders or class tars",
-    ),
+    (r"n\d{8}_\d+\.JPEG", "images of one class: pass the folder of all class folders or tars"),
     (COMPRESSED, "compressed: unpack it, but not the .tar that may be in it, and pass the folder"),
     (r"<.*", "a web page, as a download without a log-in leaves"),
     (r"\0.*", "an empty file, or one of which the beginning has not arrived yet"),
 )
-# Of other files nothing is said, as of logs and locks.
-RELEVANT = re.compile(r"tar|tgz|gz|zip|parquet|tfrecord|ILSVRC|n\d{8}|imagenet", re.IGNORECASE)
+# Of files with other names, such as logs and locks, nothing is said.
+RELEVANT = re.compile(r"\.(tar|tgz|gz|bz2|xz|zip)|tfrecord|ILSVRC|n\d{8}|imagenet|parquet", re.I)
 FIRST_FILE = {"train": CLASS_TAR} | {s: SOURCES[s].image for s in ("validation", "test")}
 MOST = 1000  # entries that are looked at in a folder
 MOST_OPENED = 100  # of which so many are opened
