@@ -165,9 +165,9 @@ def _hints(folder: str, names: list[str], options: Options, found: dict[str, str
     hints = [f"{name}: {kind}." for kind, name in kinds.items()]
     if elsewhere:
         places = " and ".join(path.removeprefix(f"{folder}/") for path in elsewhere.values())
-        there = f"{places}: not called, or not in the folder, as it is looked for: rename, or pass "
+        there = f"{places}: under another name or in another folder than is looked for: rename, or "
         files = {split: without_secrets(path) for split, path in (found | elsewhere).items()}
-        hints.insert(0, f"{there}data_files={files!r}.")
+        hints.insert(0, f"{there}pass data_files={files!r}.")
     return hints
 
 
@@ -354,7 +354,7 @@ def check_options(options: dict[str, Any], known: Iterable[str]) -> None:
 
 def meant(word: str, words: Iterable[str]) -> str:
     """Say what was meant by a word that is none of these, or which ones there are."""
-    words = list(words)
+    words = list(dict.fromkeys(words))
     close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
     if word in NO_OPTION:
         return f": {NO_OPTION[word]}."

@@ -283,7 +283,7 @@ def test_a_path_that_does_not_exist_is_answered_in_two_lines(
         ("other", b"", "No validation images were found in "),
         (f"{VAL}.part", b"", f"{VAL}.part: a partial download"),
         (f"{VAL}.gz", GZIP, f"{VAL}.gz: compressed"),
-        ("Validation/ILSVRC2012_val_00000001.JPEG", b"x", "Validation: not called"),
+        ("Validation/ILSVRC2012_val_00000001.JPEG", b"x", "Validation: under another name"),
         (f"val/{CLASS}/ILSVRC2012_val_00000293.jpg", b"x", f"val/: {SUFFIX}"),
     ],
 )
