@@ -86,7 +86,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
 
 
 OPTIONS = [field.name for field in dataclasses.fields(Imagenet2012Config)]
-OPTIONS += inspect.signature(datasets.DatasetBuilder.__init__).parameters
+OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
 
 # ------------------------------------------------------------------------- the builder
 
