@@ -1,13 +1,14 @@
 """Which archives there are, whether they are what they should be, and what to say if not."""
 
 import contextlib
+import difflib
 import errno
-import glob
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import datasets
@@ -15,77 +16,205 @@ import fsspec
 from datasets.exceptions import ManualDownloadError, NonMatchingChecksumError
 from datasets.utils.py_utils import size_str
 
-from .contents import NO_TAR, kind_of
-from .ilsvrc2012 import DOWNLOAD_PAGE, IMAGE_NAME, SOURCES, ArchiveError, without_secrets
-from .options import meant
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, DOWNLOAD_PAGE, SOURCES, ArchiveError, without_secrets
 from .storage import (
-    MAX_ENTRIES,
+    FOLDER_VARIABLE,
+    File,
+    Options,
     Region,
-    Tar,
+    absolute,
+    entries,
     is_dir,
     is_url,
     logger,
-    open_archive,
+    open_file,
     status_of,
-    storage_of,
 )
-from .tree_listing import trees_in
+from .tar_reader import REGULAR, member_at
+from .trees import kind_of_tree, trees_in
 
-FOLDER_VARIABLE = "IMAGENET2012_DIR"
+# ------------------------------------------------------------------------- what is said
 
 INSTRUCTIONS = f"""\
-ILSVRC2012 must be fetched by hand: log in at {DOWNLOAD_PAGE}, get
+What can be read: the archives, fetched by hand from {DOWNLOAD_PAGE} after a log-in,
   ILSVRC2012_img_train.tar  (147,897,477,120 bytes, "Training images (Task 1 & 2)")
   ILSVRC2012_img_val.tar      (6,744,924,160 bytes, "Validation images (all tasks)")
-put them in one folder as they are (.tar files; if they were extracted, the folder in which train/
-and val/ are will do), and pass that folder:
+or what was extracted from them: train/<wnid>/*.JPEG (or the class tars, train/<wnid>.tar), and
+val/*.JPEG or val/<wnid>/*.JPEG. One of the two is enough for its split. Pass their folder,
   imagenet2012.load("/path/to/folder")
-or load_dataset("imagenet2012", data_dir="/path/to/folder"), or set {FOLDER_VARIABLE} to it.
-One of the two is enough for its split. Files with other names:
-  data_files={{"train": "/path/to/any_name.tar"}}"""
-LARGER_CACHE = (
-    "Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or use the "
-    '"in_place" configuration, which needs next to nothing.'
+or set {FOLDER_VARIABLE} to it. Under other names, or in several folders:
+  data_files={{"train": "/path/to/any_name.tar", "validation": "/path/to/any_folder"}}"""
+NO_CHECKS = 'pass verification_mode="no_checks" (on the command line: --no-checks)'
+NO_TAR = "no tar archive, or one without files, or whose beginning is damaged"
+NO_IMAGES = "a folder without images or class tars of ILSVRC2012"
+PARQUET = "Parquet: datasets.load_dataset(folder) loads it"
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4", b"7z\xbc\xaf")
+IMAGE = r"(n\d{8}_\d+|ILSVRC2012_(val|test)_\d{8})"
+# What is none of the archives, and what to do with it: by a pattern of the name of a file or
+# folder, of a name in the folder, or of the path of the first file in a tar; or by a file's first
+# bytes. Of the rows that fit, the first is said.
+KNOWN: tuple[tuple[str | tuple[bytes, ...], str], ...] = (
+    (r"imagenet2012\.py", "a clone of this project, which holds no archives"),
+    (r".*\.(part(ial)?|(cr)?download|aria2|filepart|tmp|!ut)", "a partial download: let it finish"),
+    (r"ILSVRC2012_img_train_t3.*", "the archive of task 3 (120 breeds of dogs), not of task 1"),
+    (r"(.*/)?ILSVRC2012_devkit.*", "the development kit, which is not needed"),
+    (
+        r"ILSVRC/.*|CLS-LOC/|ImageSets/|imagenet.object.localization.*",
+        "Kaggle's images: extract all of them and pass the folder",
+    ),
+    (r"ILSVRC2012_bbox.*|(.*/)?(.*\.xml|n\d{8}\.tar\.gz)", "bounding boxes, which are not needed"),
+    (
+        rf"(train|val|test)_images(_\d)?\.tar\.gz|(.*/)?{IMAGE}_n\d{{8}}\.JPEG",
+        "a part of the Hub's imagenet-1k from before it had Parquet, which cannot be read",
+    ),
+    (r".*\.parquet", PARQUET),
+    (r".*\.tfrecord.*", "TFRecord of TensorFlow Datasets, which kept the archives it was made of"),
+    (
+        rf"(.*/)?{IMAGE}\.(?!JPEG)(?i:jpe?g)",
+        "images with the suffix .jpg, .jpeg or .JPG, which the originals do not have: rename them "
+        "to .JPEG (extracted, if they are in a tar) and pass the folder",
+    ),
+    (r".*/n\d{8}_\d+\.JPEG", "a tar of extracted images: extract it and pass the folder"),
+    (
+        r"n\d{8}_\d+\.JPEG|n\d{8}\.tar",
+        "images of a class: pass the folder that holds the class folders or class tars of all",
+    ),
+    (COMPRESSED, "compressed: unpack it, but not the .tar that may be in it, and pass the folder"),
+    ((b"PAR1",), PARQUET),
+    ((b"<",), "a web page, as a download without a log-in leaves"),
+    ((b"\0",), "an empty file, or one of which the beginning has not arrived yet"),
 )
+FIRST_FILE = {"train": CLASS_TAR} | {s: SOURCES[s].image for s in ("validation", "test")}
+# Where the archives may be below a folder; the last two are those of TensorFlow Datasets.
+SUBFOLDERS = ("", "/manual", "/downloads/manual", "/tensorflow_datasets/downloads/manual")
+MOST = 100  # entries that are looked at in a folder
+
+
+def _known(names: list[str], beginning: bytes = b"") -> str:
+    """Return what something with one of these names or this beginning is, or nothing."""
+    for sign, meaning in KNOWN:
+        if isinstance(sign, tuple):
+            if beginning.startswith(sign):
+                return meaning
+        elif any(re.fullmatch(sign, name) for name in names):
+            return meaning
+    return ""
+
+
+def kind_of(path: str, options: Options = None) -> str:
+    """Return the split whose archive or tree this is, by its content, or what it is instead."""
+    status = status_of(path, options)
+    if status is None:
+        return "a link that leads nowhere, or hidden from you"
+    if status.is_dir:
+        return kind_of_tree(path) or _known(_names_below(path, options)) or NO_IMAGES
+    beginning = b""
+    with contextlib.suppress(ArchiveError):
+        file = open_file(path, options)
+        beginning = file.read(0, min(16, file.size)) or b"\0"
+        if first := _first_file(file):
+            name = first.rpartition("/")[2]
+            split = next((s for s, pattern in FIRST_FILE.items() if pattern.fullmatch(name)), "")
+            return split or _known([first]) or f"a tar of other files (the first is {first!r})"
+    return _known([], beginning) or NO_TAR
+
+
+def _first_file(file: File) -> str:
+    """Return the path of the first file in a tar that is not an operating system's."""
+    offset = 0
+    while member := member_at(file, offset, sys.maxsize):  # a class tar may reach beyond a cut
+        if member.kind in REGULAR and not CLUTTER.fullmatch(member.name):
+            folder = file.read(member.header, 100).decode(errors="replace").rpartition("/")[0]
+            return f"{folder}/{member.name}".lstrip("./")
+        offset = member.next
+    return ""
+
+
+def _names_below(folder: str, options: Options, levels: int = 4) -> list[str]:
+    """Return the names in a folder, in the first folder in it, and so on."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(entries(folder, options))[:MOST]
+    first = next((name for name in names if name.endswith("/")), "") if levels else ""
+    return names + (_names_below(f"{folder}/{first[:-1]}", options, levels - 1) if first else [])
+
+
+def describe(folder: str, options: Options = None) -> str:
+    """Say in words what a folder holds instead of the archives."""
+    status, known = status_of(folder, options), folder
+    if status is None:
+        while known and not status_of(known, options):
+            known = known.rpartition("/")[0]
+        return (
+            f"which does not exist, or is hidden from you (the path is right up to {known or '/'})."
+            "\nPass the folder of the archives or of what was extracted from them."
+        )
+    if not status.is_dir:
+        return "which is a file: pass the folder that it is in, or data_files={split: path}."
+    try:
+        names = sorted(entries(folder, options))
+    except OSError as error:
+        return f"which cannot be listed: {error.strerror or error}."
+    found = (
+        f"found {', '.join(names[:8])}{', …' * (len(names) > 8)}." if names else "which is empty."
+    )
+    return "\n  ".join([found, *_hints(folder, names, options)[:6]])
+
+
+def _hints(folder: str, names: list[str], options: Options) -> list[str]:
+    """Say what entries of a folder have to do with ILSVRC2012; of each kind, of the first."""
+    kinds: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
+    for name in names[:MOST]:
+        path = f"{folder}/{name}".rstrip("/")
+        places = [path + below for below in SUBFOLDERS if name.endswith("/")]
+        found = next(filter(None, (_splits_in(place, options) for place in places)), {})
+        kind = "" if found else _known([name]) or kind_of(path, options)
+        elsewhere = ({kind: path} if kind in SOURCES else found) | elsewhere
+        if kind not in (*SOURCES, "", NO_IMAGES) and (kind != NO_TAR or name.endswith(".tar")):
+            kinds.setdefault(kind, name)
+    hints = [
+        f"{without_secrets(path)} is the {split} split, but is not called {_called(split)}."
+        for split, path in elsewhere.items()
+    ]
+    if elsewhere:
+        files = {split: without_secrets(path) for split, path in elsewhere.items()}
+        hints.append(f"Pass data_files={files!r}.")
+    return hints + [f"{name}: {kind}." for kind, name in kinds.items()]
+
+
+def _called(split: str) -> str:
+    """Return what is looked for: an archive or a folder."""
+    return f"{SOURCES[split].file_names[0]} or {'val' if split == 'validation' else split}/"
 
 
 # ------------------------------------------------------------------------- finding
 
 
-def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
-    """Return a path, relative to `folder` or the working directory, as an absolute one with ``/``.
-
-    ``~`` is the home folder; a URL stays as it is, but ``file://`` is a path.
-    """
-    text = os.fspath(path)
-    if text.startswith(("file://", "local://")):
-        text = str(fsspec.get_filesystem_class("file")._strip_protocol(text))
-    if is_url(text):
-        return text.rstrip("/")
-    text = os.path.expanduser(text).replace(os.sep, "/")
-    if folder and not os.path.isabs(text):
-        text = f"{folder}/{text}"
-    return text if is_url(text) else os.path.abspath(text).replace(os.sep, "/")
-
-
-def size_of(path: str) -> int:
+def size_of(path: str, options: Options = None) -> int:
     """Return the bytes of a file, 0 if there is none."""
-    status = status_of(path)
+    status = status_of(path, options)
     return status.size if status and not status.is_dir else 0
 
 
-def archives_in(folder: str) -> dict[str, str]:
+def archives_in(folder: str, options: Options = None) -> dict[str, str]:
     """Return the path of the archive of each split that lies directly in a folder."""
     found: dict[str, str] = {}
     for split, source in SOURCES.items():
-        for name in source.file_names:
-            status = status_of(f"{folder}/{name}")
-            if split not in found and status and not status.is_dir:
-                found[split] = f"{folder}/{name}"
+        for path in (f"{folder}/{name}" for name in source.file_names):
+            status = status_of(path, options)
+            if status and not status.is_dir:
+                found.setdefault(split, path)
     return found
 
 
-def find_archives(data_dir: str | None) -> dict[str, str]:
+def _splits_in(folder: str, options: Options) -> dict[str, str]:
+    found = archives_in(folder, options)
+    found |= trees_in(folder, found)
+    return {split: found[split] for split in SOURCES if split in found}
+
+
+def find_archives(data_dir: str | None, options: Options = None) -> dict[str, str]:
     """Return the path of each split's archive in a folder, or of the tree that it was extracted to.
 
     Without a folder it is the folder that ``IMAGENET2012_DIR`` names, else the working directory.
@@ -96,32 +225,24 @@ def find_archives(data_dir: str | None) -> dict[str, str]:
         If there is none. Says where it looked, what is there instead and what to do.
     """
     named = os.environ.get(FOLDER_VARIABLE)
-    if data_dir:
-        folder, where = data_dir, f"Looked in {without_secrets(data_dir)},"
-    elif named:
-        folder = absolute(named)
-        where = f"Looked in {without_secrets(folder)}, which {FOLDER_VARIABLE} names,"
-    else:
-        folder = absolute(".")
-        where = f"No data_dir was given, {FOLDER_VARIABLE} is not set; in {folder},"
-    found = archives_in(folder)
-    found |= trees_in(folder, found)
-    if found:
-        return {split: found[split] for split in SOURCES if split in found}
-    raise ManualDownloadError(
-        f"No archive of ILSVRC2012. {where} {describe(folder)}\n\n{INSTRUCTIONS}"
-    )
+    folder = data_dir or absolute(named or ".")
+    if found := _splits_in(folder, options):
+        return found
+    given = f"No data_dir was given, {FOLDER_VARIABLE} is {'' if named else 'not '}set. "
+    raise _nothing_at(folder, f"{'' if data_dir else given}Looked in", options)
 
 
-def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]:
-    """Return the path of each split's archive, as they were given.
+def _nothing_at(path: str, looked: str, options: Options) -> ManualDownloadError:
+    text = f"No archive of ILSVRC2012. {looked} {without_secrets(path)}, {describe(path, options)}"
+    return ManualDownloadError(f"{text}\n\n{INSTRUCTIONS}" if status_of(path, options) else text)
 
-    Parameters
-    ----------
-    data_files : dict, str, path-like or list
-        Paths or patterns by split; where no split is given, each file is what it holds.
-    folder : str, optional
-        What relative paths start from, instead of the working directory.
+
+def given_archives(
+    data_files: Any, folder: str | None = None, options: Options = None
+) -> dict[str, str]:
+    """Return the path of each split's archive or tree, as they were given.
+
+    Where no split is given, each file is what it holds. Relative paths start from `folder`.
 
     Raises
     ------
@@ -133,16 +254,13 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
     archives: dict[str, str] = {}
     given = paths_by_split(data_files, folder)
     for key, path in ((split, path) for split, paths in given.items() for path in paths):
-        if not status_of(path):
-            looked = f"Looked for {without_secrets(path)}, {describe(path)}"
-            raise ManualDownloadError(f"{looked}\n\n{INSTRUCTIONS}")
-        split = key or kind_of(path)
-        if not key and split not in SOURCES:
-            split = "train"
+        if not status_of(path, options):
+            raise _nothing_at(path, "Looked for", options)
+        split = key or kind_of(path, options)
         if split not in SOURCES:
-            raise ValueError(
-                f"data_files has a split {split!r}; there is none{meant(split, SOURCES)}"
-            )
+            if key:
+                raise ValueError(f"data_files has a split {split!r}{meant(split, SOURCES)}")
+            split = "train"  # check_kind will say what it is instead
         if split in archives:
             raise ValueError(f"data_files has two archives for {split!r}, one is needed.")
         archives[split] = path
@@ -152,232 +270,150 @@ def given_archives(data_files: Any, folder: str | None = None) -> dict[str, str]
 def paths_by_split(data_files: Any, folder: str | None = None) -> dict[str, list[str]]:
     """Return `data_files`, in any of the forms that `datasets` takes, as lists by split."""
     by_split = data_files if isinstance(data_files, dict) else {"": data_files or []}
-    return {
-        str(split): [
-            path
-            for one in ([paths] if isinstance(paths, str | os.PathLike) else paths)
-            for path in _matches(absolute(one, folder))
-        ]
-        for split, paths in by_split.items()
-    }
+    found: dict[str, list[str]] = {}
+    for split, given in by_split.items():
+        for one in [given] if isinstance(given, str | os.PathLike) else given:
+            path = absolute(one, folder)
+            matches = (
+                [] if is_url(path) or status_of(path) else fsspec.filesystem("file").glob(path)
+            )
+            found.setdefault(str(split), []).extend(sorted(matches) or [path])
+    return found
 
 
-def _matches(path: str) -> list[str]:
-    """Return the path itself, or what it matches as a pattern."""
-    if is_url(path) or status_of(path) or not glob.has_magic(path):
-        return [path]
-    return sorted(fsspec.filesystem("file").glob(path)) or [path]
+def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Options = None) -> None:
+    """Warn of training or validation images that were not found beside the others.
 
-
-# ------------------------------------------------------------------------- describing in words
-
-EXTRACTED = (
-    "Extracted images are found as train/<wnid>/*.JPEG, and val/*.JPEG or val/<wnid>/*.JPEG, below "
-    "the folder that is passed, or one by one by data_files={{'train': folder}}."
-)
-PARTIAL = ("part", "partial", "crdownload", "download", "aria2", "filepart", "tmp", "!ut")
-# What a file's name says of it, where its content cannot.
-FILE_NAMES = (
-    (r"ILSVRC2012_img_train_t3.*", "is the archive of task 3 (120 breeds of dogs), not of task 1."),
-    (
-        rf".*\.({'|'.join(PARTIAL)})",
-        "is still being downloaded, or was interrupted: let it finish.",
-    ),
-    (r"n\d{8}\.tar", "is a class tar: pass the folder that holds 1000 of them."),
-    (IMAGE_NAME.pattern, "is an extracted image."),
-)
-# What a folder is in which something of such a name lies; `{}` is its path.
-FOLDER_CONTENTS = (
-    (r"imagenet2012\.py", "is a clone of this loader, not a folder of archives."),
-    (r".*\.parquet", "holds Parquet files: datasets.load_dataset({!r}) loads those."),
-    (
-        r".*\.tfrecord.*",
-        "holds TFRecord files, which TensorFlow Datasets made; it kept the archives.",
-    ),
-    (r"n\d{8}\.tar", "holds class tars: pass {}."),
-    (
-        rf"n\d{{8}}/|ILSVRC/|CLS-LOC/|ImageSets/|{IMAGE_NAME.pattern}",
-        f"looks like extracted images. {EXTRACTED}",
-    ),
-)
-# Where the archives may be below a folder; the last two are those of TensorFlow Datasets.
-SUBFOLDERS = ("", "/manual", "/downloads/manual", "/tensorflow_datasets/downloads/manual")
-
-
-def describe(folder: str) -> str:
-    """Say in words what a folder holds instead of the archives."""
-    if not status_of(folder):
-        storage_of(folder).check_rights(folder)
-        parent = folder
-        while parent and not is_url(folder) and not status_of(parent):
-            parent = parent.rpartition("/")[0]
-        known = "" if is_url(folder) else f" (the path is right up to {parent or '/'})"
-        return f"which does not exist, or is hidden from you{known}."
-    if not is_dir(folder):
-        parent = without_secrets(folder).rpartition("/")[0]
-        return f"which is a file: pass the folder that it is in, {parent}."
-    try:
-        names = sorted(storage_of(folder).entries(folder))
-    except OSError as error:
-        return f"which cannot be listed: {error.strerror or error}."
-    if not names:
-        return "which is empty."
-    shown = ", ".join(_shown(folder, name) for name in names[:8])
-    least = "at least " if len(names) >= MAX_ENTRIES else ""
-    more = f" and {least}{len(names) - 8:,} more" if len(names) > 8 else ""
-    hints = [*_archives_below(folder, names), *_contents_hint(folder, names, "This folder")]
-    for name in names[:100]:
-        hints += hints_of(folder, name)
-    return "\n  ".join([f"found {shown}{more}.", *dict.fromkeys(hints[:5])])
-
-
-def _shown(folder: str, name: str) -> str:
-    path = f"{folder}/{name}"
-    if name.endswith("/"):
-        return name
-    if status := status_of(path):
-        return f"{name} ({status.size:,} bytes)"
-    return f"{name} ({'which leads nowhere' if os.path.islink(path) else 'hidden from you'})"
-
-
-def _archives_below(folder: str, names: list[str]) -> Iterator[str]:
-    """Say in which folders below this one the archives are."""
-    folders = [name.rstrip("/") for name in names if name[-1] == "/"][:100]
-    candidates = [f"{name}{below}" for name in folders for below in SUBFOLDERS]
-    places = {place: found for place in candidates if (found := archives_in(f"{folder}/{place}"))}
-    every = {split: path for found in reversed(places.values()) for split, path in found.items()}
-    for place, found in places.items():
-        if len(found) == len(every):
-            splits = ", ".join(found)
-            yield f"The archives are in its subfolder {place}/ ({splits}): pass {folder}/{place}."
-            return
-    if every:
-        every = {split: every[split] for split in SOURCES if split in every}
-        yield f"The archives are in several of its subfolders: pass data_files={every!r}."
-
-
-def _contents_hint(folder: str, names: list[str], called: str) -> Iterator[str]:
-    """Say what a folder is, by the names of what is in it."""
-    for pattern, meaning in FOLDER_CONTENTS:
-        if any(re.fullmatch(pattern, name) for name in names):
-            yield f"{called} {meaning.format(folder)}"
-            return
-
-
-def hints_of(folder: str, name: str) -> Iterator[str]:
-    """Say what an entry of a folder has to do with ILSVRC2012, if it has."""
-    path = f"{folder}/{name}".rstrip("/")
-    if name[-1] == "/":
+    Without checks, only if something is there that may have been meant.
+    """
+    folder = next(iter(archives.values())).rpartition("/")[0]
+    for split in {"train", "validation"} - archives.keys():
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            yield from _contents_hint(path, storage_of(path).entries(path), name)
-        return
-    if not status_of(path):
-        if os.path.islink(path):
-            yield f"{name} is a link to {os.readlink(path)}, which does not exist."
-        return
-    for pattern, meaning in FILE_NAMES:
-        if re.fullmatch(pattern, name):
-            yield f"{name} {meaning}"
-            return
-    kind = kind_of(path)
-    if kind in SOURCES:
-        kind = (
-            f"the {kind} archive under another name: call it {SOURCES[kind].file_names[0]}, "
-            f"or pass data_files={{{kind!r}: {without_secrets(path)!r}}}"
-        )
-    if kind != NO_TAR or re.match(r"(ILSVRC2012|imagenet).*|.*\.tar", name, re.IGNORECASE):
-        yield f"{name} seems to be {kind}."
+            names = [name for name in entries(folder, options) if split[:3] in name.lower()]
+        hints = _hints(folder, sorted(names), options)
+        if hints or checks:
+            text = f"No {split} split: there is no {_called(split)} in {folder}."
+            logger.warning(" ".join([text, *hints]))
 
 
 # ------------------------------------------------------------------------- checking
 
+PIECE_BYTES = 1 << 20  # that are hashed at a time
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
-NO_CACHE = (
-    "the cache {} cannot be written to or locked, and `datasets` locks it even to read. "
-    "Pass cache_dir= (or set HF_DATASETS_CACHE) to a folder of your own. If another user of your "
-    "group prepared the cache, let them `chmod -R g+rwX` it, and prepare with `umask 002`; or let "
-    "them save_to_disk() the dataset, which datasets.load_from_disk() reads without a lock"
-)
+LARGER_CACHE = 'Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or take "in_place".'
 
 
-def check_size(split: str, path: str, strict: bool) -> None:
+def check_kind(split: str, path: str, options: Options = None) -> None:
+    """Raise `ArchiveError` unless a file or folder is what it is given as, by its first member."""
+    if not is_url(path) and status_of(f"{path}.aria2"):
+        advice = "Let it finish, or remove the .aria2 file if the archive is whole."
+        raise ArchiveError(path, "is still being downloaded: .aria2 is beside it.", advice=advice)
+    if not is_dir(path, options):
+        open_file(path, options)  # raises what may be wrong with the file itself
+    kind = kind_of(path, options)
+    if kind != split:
+        what = f"the {kind} archive" if kind in SOURCES else kind
+        problem = f"given as the {split} archive, but it is {what}."
+        raise ArchiveError(path, problem, advice=INSTRUCTIONS)
+
+
+def check_size(split: str, path: str, strict: bool, options: Options = None) -> None:
     """Hold an archive to its official size; only warn where `strict` is false."""
-    expected, found = SOURCES[split].size, size_of(path)
-    if expected in (None, found) or is_dir(path):
+    expected, found = SOURCES[split].size, size_of(path, options)
+    if expected in (None, found) or is_dir(path, options):
         return
-    problem = f"has {found:,} bytes, the original {split} archive has {expected:,}."
     cause = "It was cut off while downloading or copying" if found < expected else "It is another"
-    advice = (
-        f"{cause}, or it was repacked. Fetch it from {DOWNLOAD_PAGE}; or, for a subset or "
-        'a repacked archive that you trust, pass verification_mode="no_checks".'
-    )
-    if strict:
-        raise ArchiveError(path, problem, advice=advice)
-    logger.warning(f"{path} {problem} {cause}, or it was repacked.")
+    problem = f"has {found:,} bytes, the original {split} archive has {expected:,}."
+    if not strict:
+        return logger.warning(f"{path} {problem} {cause}, or it was repacked.")
+    advice = f"Fetch it from {DOWNLOAD_PAGE}; or, for a subset that you trust, {NO_CHECKS}."
+    raise ArchiveError(path, problem, advice=f"{cause}, or it was repacked. {advice}")
 
 
-def sha256_of(path: str, progress: Callable[[int], object]) -> str:
+def sha256_of(path: str, progress: Callable[[int], object], options: Options = None) -> str:
     """Hash a whole archive; `progress` is told of the bytes."""
-    digest, size = hashlib.sha256(), size_of(path)
-    archive = open_archive(path).in_order(Tar(0, size), Region(0, size), alone=True)
-    for offset in range(0, size, 1 << 20):
-        data = archive.read(offset, min(1 << 20, size - offset))
-        digest.update(data)
-        progress(len(data))
+    digest, file = hashlib.sha256(), open_file(path, options)
+    in_order = file.in_order(Region(0, file.size), alone=True)
+    for offset in range(0, file.size, PIECE_BYTES):
+        size = min(PIECE_BYTES, file.size - offset)
+        in_order.announce(offset, size)
+        digest.update(in_order.read(offset, size))
+        progress(size)
     return digest.hexdigest()
 
 
-def check_sha256(split: str, path: str) -> None:
+def check_sha256(split: str, path: str, options: Options = None) -> None:
     """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
-    if is_dir(path):
-        logger.warning(f"{path}: extracted images have no SHA-256 that could be checked.")
-        return
-    expected = SOURCES[split].sha256
-    bar = datasets.utils.tqdm(
-        total=size_of(path), unit="B", unit_scale=True, desc=f"SHA-256 {split}"
-    )
-    with bar:
-        found = sha256_of(path, bar.update)
+    if is_dir(path, options):
+        return logger.warning(f"{path}: extracted images have no SHA-256 that could be checked.")
+    size, expected = size_of(path, options), SOURCES[split].sha256
+    with datasets.utils.tqdm(total=size, unit="B", unit_scale=True, desc=f"SHA-256 {split}") as bar:
+        found = sha256_of(path, bar.update, options)
     if found != expected:
         raise NonMatchingChecksumError(
-            f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. "
-            f"The archive is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}. If a "
-            'copy was made of it, pass download_mode="force_redownload" then.'
+            f"{without_secrets(path)}: its SHA-256 is {found}, that of the original {expected}. It "
+            f"is damaged or was repacked: fetch it again from {DOWNLOAD_PAGE}. If a copy was made "
+            'of it, pass download_mode="force_redownload" then.'
         )
-
-
-def warn_of_missing(archives: dict[str, str]) -> None:
-    """Warn of a training or validation archive that is missing beside the other."""
-    folder = next(iter(archives.values())).rpartition("/")[0]
-    for split in ("train", "validation"):
-        if split not in archives:
-            name = SOURCES[split].file_names[0]
-            others = [name, *(f"{name}.{ending}" for ending in (*PARTIAL, "gz", "zip"))]
-            hints = [hint for other in others for hint in hints_of(folder, other)]
-            logger.warning(" ".join([f"There is no {name}, so no {split} split.", *hints]))
 
 
 def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
     """Raise `OSError` if the disk of a folder has less free than `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        available = size_str(free) if free else "0 bytes"
-        raise OSError(
-            errno.ENOSPC,
-            f"the dataset needs about {size_str(needed)}, and {available} are free in {folder}. "
-            f"{advice}",
-        )
+        problem = f"the dataset needs about {size_str(needed)}, and {size_str(free)} are free in "
+        raise OSError(errno.ENOSPC, f"{problem}{folder}. {advice}")
 
 
 @contextlib.contextmanager
-def told_of_the_cache(folder: str | None) -> Iterator[None]:
+def cache_errors(folder: str | None) -> Iterator[None]:
     """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
     try:
         yield
-    except (OSError, NotImplementedError) as error:
-        number = error.errno if isinstance(error, OSError) else errno.ENOLCK
+    except (OSError, NotImplementedError) as error:  # the second where nothing can be locked
         root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
         path = str(getattr(error, "filename", None) or root)
-        if number not in NOT_WRITABLE or not path.startswith((root, root.replace("/", "_"))):
+        number = getattr(error, "errno", errno.ENOLCK)
+        if number not in NOT_WRITABLE or not path.startswith(root):
             raise
-        raise OSError(number, f"{NO_CACHE.format(root)}. What failed is", path) from error
+        problem = (
+            f"the cache {root} cannot be written to or locked, and `datasets` locks it even to "
+            "read. Pass cache_dir= (or set HF_DATASETS_CACHE) to a folder of your own. Who prepared "
+            "it for a group runs `chmod -R g+rwX` on it and prepares with `umask 002`, or gives "
+            "them what save_to_disk() wrote, which is read without a lock. What failed is"
+        )
+        raise OSError(number, problem, path) from error
+
+
+# ------------------------------------------------------------------------- options
+
+VALUES = {
+    "name": ("default", "in_place"),
+    "label_names": ("words", "wnid"),
+    "order": ("archive", "mixed"),
+    "verification_mode": ("basic_checks", "all_checks", "no_checks"),
+}
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """Say which of these words a misspelt one may have meant."""
+    words = list(words)
+    close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
+    return f": did you mean {close[0]!r}?" if close else f", only {', '.join(words)}."
+
+
+def check_options(options: dict[str, Any], known: Iterable[str]) -> None:
+    """Raise `ValueError` for an option that is not known, or a value that it does not have."""
+    for option, given in options.items():
+        value = getattr(given, "value", given)
+        if option in ("transform", "transforms"):
+            raise ValueError(
+                f"no option {option!r}: see dataset.with_transform() or, streaming, map()."
+            )
+        if option not in known:
+            raise ValueError(f"no option {option!r}{meant(option, known)}")
+        if option == "name" and value in SOURCES:
+            raise ValueError(f"{value!r} is a split, not a configuration: pass split={value!r}.")
+        if option in VALUES and value is not None and value not in VALUES[option]:
+            raise ValueError(f"no {option} {value!r}{meant(str(value), VALUES[option])}")

@@ -1,16 +1,33 @@
-"""From members to rows: which shards a split has, in what order they are read, and their labels."""
+"""From parts to rows: which stretches a split is read in, in what order, and the labels."""
 
+import collections
 import functools
+import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from .arrow_tables import ImageBuffer, Row, RowNumber
-from .ilsvrc2012 import SOURCES, ArchiveError
+from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
-from .in_turns import begun_ahead, members_in_turns
-from .splits import reader_of
-from .tree_listing import Part
+from .remote import RemoteFile
+from .storage import (
+    BLOCK,
+    UNDER_WAY,
+    File,
+    Options,
+    Part,
+    begun_ahead,
+    is_dir,
+    is_url,
+    logger,
+    open_file,
+)
+from .tar_reader import TarReader, class_tars
+from .trees import Faults, FolderReader, is_folder, list_tree
+
+T = TypeVar("T")
+
+# ------------------------------------------------------------------------- what is read by itself
 
 # Flat archives, and class tars in mixed order, are read in this many regions; class tars in fewer
 # where they are small, as each region costs a search and should give every class some images.
@@ -18,150 +35,255 @@ NUM_REGIONS = 128
 MIN_REGION_BYTES = 256 << 10
 
 
-class Shard(NamedTuple):
+def parts_of(
+    split: str,
+    path: str,
+    labels: Labels,
+    options: Options = None,
+    checks: bool = True,
+    strict: bool = True,
+) -> tuple[Part, ...]:
+    """Return the parts of a split: its classes, or a single part of all images.
+
+    Parameters
+    ----------
+    split : {"train", "validation", "test"}
+    path : str
+        Of the archive, or of the tree that was extracted of it.
+    labels : Labels
+    options : dict, optional
+        Storage options of `fsspec`.
+    checks : bool
+        Whether what does not belong in a tree is an error, instead of a warning.
+    strict : bool
+        Whether a tree with other images than the original is an error, instead of a warning.
+
+    Raises
+    ------
+    ArchiveError
+        Says all that is wrong with a tree, how much of each kind, and where the first of it is.
+    """
+    if not is_url(path) and is_dir(path):
+        parts, faults, differences = list_tree(split, path, labels)
+        if checks:
+            _check_tree(split, path, faults, differences, strict)
+        elif faults:
+            logger.warning(f"{path}: left out are {'; '.join(faults.sentences())}.")
+        if not any(part.size for part in parts):
+            raise ArchiveError(path, f"holds no image of the {split} split.", advice=TREE_ADVICE)
+        return parts
+    file = open_file(path, options)
+    if split != "train":
+        return (Part(path, 0, file.size),)
+    if isinstance(file, RemoteFile):  # the headers that another process read, all at once
+        for offset in file.kept_places():
+            file.announce(offset, BLOCK)
+    tars = tuple(class_tars(file, labels.wnids))
+    if isinstance(file, RemoteFile):
+        file.keep_places([part.start - BLOCK for part in tars])
+    if file.size == SOURCES[split].size and len(tars) != NUM_CLASSES:
+        raise ArchiveError(path, f"holds {len(tars):,} class tars instead of 1000.")
+    return tars
+
+
+TREE_ADVICE = "Extract the archive again, or put it there instead; `imagenet2012 check` lists all."
+
+
+def _check_tree(split: str, path: str, faults: Faults, differences: Faults, strict: bool) -> None:
+    listed = "; ".join(faults.sentences() + differences.sentences())
+    problem = f"is not a whole {split} split. {listed}."
+    if not faults and not (differences and strict):
+        if differences:
+            logger.warning(f"{path} {problem}")
+        return
+    advice = f'{TREE_ADVICE} With verification_mode="no_checks" '
+    advice += "what does not belong is left out" * bool(faults)
+    advice += ", and " * bool(faults and differences)
+    advice += "all images of a subset are loaded" * bool(differences)
+    raise ArchiveError(path, problem, advice=f"{advice} (on the command line: --no-checks).")
+
+
+class Stretch(NamedTuple):
     """What is read in one go: the same region of each of some parts.
 
     Attributes
     ----------
     first, last : int
         The parts, of all that the split has; `last` is the first that does not belong.
-    region, regions : int
+    number, count : int
         Which of how many equal regions of each.
     """
 
     first: int
     last: int
-    region: int
-    regions: int
+    number: int
+    count: int
 
 
-def shards_of(split: str, parts: Sequence[Part], order: str) -> list[Shard]:
-    """Return the shards of a split: its classes, or in mixed order the same region of each."""
+def stretches_of(split: str, parts: Sequence[Part], order: str) -> list[Stretch]:
+    """Return the stretches of a split: its classes, or in mixed order the same region of each."""
     if split == "train" and order == "archive":
-        return [Shard(index, index + 1, 0, 1) for index in range(len(parts))]
+        return [Stretch(index, index + 1, 0, 1) for index in range(len(parts))]
     regions = NUM_REGIONS
     if split == "train":
         mean = sum(part.size for part in parts) // len(parts)
         regions = max(1, min(NUM_REGIONS, mean // MIN_REGION_BYTES))
-    return [Shard(0, len(parts), number, regions) for number in range(regions)]
+    return [Stretch(0, len(parts), number, regions) for number in range(regions)]
+
+
+# ------------------------------------------------------------------------- rows
+
+
+class Row(NamedTuple):
+    """An example: file name, what the image column stores, and label.
+
+    Attributes
+    ----------
+    name : str
+    path : str
+        Where the image stays, if `data` is None.
+    data : bytes, optional
+    label : int
+    """
+
+    name: str
+    path: str
+    data: bytes | None
+    label: int
 
 
 class RowReader:
-    """Reads the rows of a split from its archive, or from the tree that was extracted of it.
+    """Reads the rows of a split.
 
     Parameters
     ----------
     split : str
-    archive : Archive or Tree
-    parts : sequence of Tar or Files
-        All that the split has; see `splits.parts_of`.
+    parts : sequence of Part
+        All that the split has; see `parts_of`.
     validation : sequence of int
         Labels of the validation images by number.
     in_place : bool
         Leave the images where they are, and give their places instead of their bytes.
-    buffer : ImageBuffer, optional
-        Where to read images to.
+    options : dict, optional
+        Storage options of `fsspec`.
+    checks : bool
+        Whether an empty file is an error.
     """
 
     def __init__(
         self,
         split: str,
-        archive: Any,
         parts: Sequence[Part],
         validation: Sequence[int],
         in_place: bool,
-        buffer: ImageBuffer | None = None,
+        options: Options = None,
+        checks: bool = True,
     ) -> None:
-        self.split, self.archive, self.parts = split, archive, parts
-        self.validation, self.in_place, self.buffer = validation, in_place, buffer
+        self.split, self.parts, self.validation = split, parts, validation
+        self.in_place, self.options, self.checks = in_place, options, checks
         self.pattern = SOURCES[split].image
+        self.open = functools.lru_cache(maxsize=NUM_CLASSES)(self._open)
 
-    def rows(self, shards: Sequence[Shard]) -> Iterator[tuple[RowNumber, Row]]:
-        """Yield the rows of shards, each with its place.
+    def _open(self, path: str) -> File:
+        return open_file(path, self.options)
+
+    def rows(self, stretches: Sequence[Stretch]) -> Iterator[Row]:
+        """Yield the rows of stretches.
 
         Raises
         ------
         ArchiveError
-            As `TarReader.members`, or if an image appears twice or does not belong in its tar, or
-            the archive was changed.
+            As `TarReader.members`, or if an image appears twice in a stretch or does not belong in
+            its tar, or a file was changed.
         """
-        alone = shards[0].last - shards[0].first == 1
-        self.archive.advise("SEQUENTIAL" if alone and not self.in_place else "RANDOM")
-        for number, rows in enumerate(self._rows_of_shards(shards, alone)):
-            names: set[str] = set()
-            for index, row in enumerate(rows):
-                member = row.member
-                if member.name in names:
-                    problem = f"{member.name!r} appears twice."
-                    raise ArchiveError(self.archive.path, problem, member.start)
-                names.add(member.name)
-                yield (number, index), row
-            self.archive.check_unchanged()
+        return itertools.chain.from_iterable(self.by_stretch(stretches))
 
-    def _rows_of_shards(self, shards: Sequence[Shard], alone: bool) -> Iterable[Iterable[Row]]:
-        """Return the rows of each shard."""
-        if self.in_place and self.archive.is_remote:
-            # One small request leads to the next, so many shards are followed at a time.
-            return self.archive.map(lambda shard: list(self._rows_of_shard(shard)), shards)
-        if self.in_place and alone:
-            return self._rows_in_turns(shards)
-        return map(self._rows_of_shard, shards)
+    def by_stretch(self, stretches: Sequence[Stretch]) -> Iterator[Iterator[Row]]:
+        """Yield the rows of each stretch, to be used up before those of the next.
 
-    def _rows_in_turns(self, shards: Sequence[Shard]) -> Iterable[Iterable[Row]]:
-        """Return the rows of each shard of one part, many of which are followed in turn."""
+        What is wrong with a stretch is raised by its own rows, and those of the next can be read.
+        """
+        if self.in_place and all(stretch.last - stretch.first == 1 for stretch in stretches):
+            found: Iterable[Iterable[Row]] = self._rows_in_turns(stretches)
+        else:
+            found = map(self._rows_of_stretch, stretches)
+        return map(self._checked, stretches, found)
+
+    def _checked(self, stretch: Stretch, rows: Iterable[Row]) -> Iterator[Row]:
+        names: set[str] = set()
+        for row in rows:
+            if row.name in names:
+                path = self.parts[stretch.first].path
+                raise ArchiveError(path, f"{row.name!r} appears twice.")
+            names.add(row.name)
+            yield row
+        for path in {p.path for p in self.parts[stretch.first : stretch.last] if not is_folder(p)}:
+            self.open(path).check_unchanged()
+
+    def _reader(self, part: Part, alone: bool) -> TarReader | FolderReader:
+        """Return what reads a part, whose images are announced unless only headers are read."""
+        if is_folder(part):
+            ahead = 0 if self.in_place else UNDER_WAY if alone else 1
+            return FolderReader(part, self.checks, ahead)
+        return TarReader(self.open(part.path), part, self.pattern)
+
+    def _rows_in_turns(self, stretches: Sequence[Stretch]) -> Iterator[Iterable[Row]]:
+        """Return the rows of each stretch of one part, many of which are followed in turn.
+
+        What they announce in a turn is made known together before the next: a disk that is told of
+        many reads at once is woken once, and a cold header takes two thirds of the time.
+        """
+        parts = [self.parts[stretch.first] for stretch in stretches]
+        readers = [self._reader(part, alone=True) for part in parts]
+        held: list[tuple[Any, int, int]] = []
+
+        def members(reader: Any, part: Part, stretch: Stretch) -> Iterator[Any]:
+            region = part.region(stretch.number, stretch.count)
+            return reader.members(region, lambda *place: held.append((reader.file, *place)))
+
+        def announce_all() -> None:
+            for file, offset, size in held:
+                file.announce(offset, size)
+            held.clear()
+
         # Rows are made only when their turn comes, as members take less memory until then.
-        parts = [self.parts[shard.first] for shard in shards]
-        readers = [reader_of(self.archive, part, self.pattern) for part in parts]
-        regions = [part.region(s.region, s.regions) for part, s in zip(parts, shards, strict=True)]
-        members = members_in_turns(zip(readers, regions, strict=True))
-        return map(self._rows_of_members, parts, readers, members)
+        followed = in_turns(map(members, readers, parts, stretches), before_turn=announce_all)
+        return map(self._rows_of_members, parts, readers, followed)
 
-    def _rows_of_shard(self, shard: Shard) -> Iterator[Row]:
-        """Return the rows of a shard; of several parts, one from each in turn."""
-        chosen = list(self.parts[shard.first : shard.last])
-        rows_of = functools.partial(self._rows_of_region, shard)
+    def _rows_of_stretch(self, stretch: Stretch) -> Iterator[Row]:
+        """Return the rows of a stretch; of several parts, one from each in turn."""
+        chosen = list(self.parts[stretch.first : stretch.last])
         if len(chosen) == 1:
-            return rows_of(chosen[0])
+            return self._rows_of_region(stretch, chosen[0])
         # Neighbours in WordNet should not be neighbours in a batch.
-        random.Random(shard.region).shuffle(chosen)
-        return self._one_of_each(begun_ahead(map(rows_of, chosen)))
+        random.Random(stretch.number).shuffle(chosen)
+        streams = begun_ahead(self._rows_of_region(stretch, part) for part in chosen)
+        return one_of_each(streams)
 
-    def _one_of_each(self, streams: Iterable[Iterator[Row]]) -> Iterator[Row]:
-        """Yield a row of each stream in turn."""
-        apply = self.archive.map if self.archive.is_remote and not self.in_place else map
-        while streams:
-            rows = apply(lambda stream: (stream, next(stream, None)), streams)
-            streams = []
-            for stream, row in rows:
-                if row is not None:
-                    streams.append(stream)
-                    yield row
-
-    def _rows_of_region(self, shard: Shard, part: Part) -> Iterator[Row]:
+    def _rows_of_region(self, stretch: Stretch, part: Part) -> Iterator[Row]:
         """Return the rows of a region of a part, whose beginning is announced already."""
-        region = part.region(shard.region, shard.regions)
-        archive: Any = self.archive
-        if not self.in_place:
-            archive = archive.in_order(part, region, alone=shard.last - shard.first == 1)
-        reader = reader_of(archive, part, self.pattern)
+        region = part.region(stretch.number, stretch.count)
+        alone = stretch.last - stretch.first == 1
+        reader = self._reader(part, alone)
+        if isinstance(reader, TarReader) and not self.in_place:
+            reader.file = self.open(part.path).in_order(region, alone)
         return self._rows_of_members(part, reader, reader.members(region))
 
     def _rows_of_members(self, part: Part, reader: Any, members: Iterator[Any]) -> Iterator[Row]:
         for member in members:
-            label = self._label(part, reader, member)
+            label = self._label(part, member)
             # The image is not kept in a variable here, where it would stay until the next round.
-            yield Row(member, *self._stored(reader, member), label)
+            yield Row(member.name, *self._stored(part, reader, member), label)
 
-    def _stored(self, reader: Any, member: Any) -> tuple[str, Any]:
+    def _stored(self, part: Part, reader: Any, member: Any) -> tuple[str, bytes | None]:
         """Return path and bytes of an image, as the image column stores them."""
         if self.in_place:
-            return place_of(reader.archive, member), None
-        # No file can have this path, which would make `datasets` drop the bytes when it encodes
-        # the example: where its first part exists, it is the archive.
-        path = f"{SOURCES[self.split].file_names[0]}/{member.name}"
-        return path, self.buffer.read(reader, member) if self.buffer else reader.read(member)
+            return member.path if is_folder(part) else place_of(reader.file, member), None
+        # `datasets` drops the bytes when it encodes an example whose path is a file. Below an
+        # archive there can be none.
+        return f"{SOURCES[self.split].file_names[0]}/{member.name}", reader.read(member)
 
-    def _label(self, part: Part, reader: Any, member: Any) -> int:
+    def _label(self, part: Part, member: Any) -> int:
         """Return the label: its class's in training, else by the number in the file name."""
         found = self.pattern.fullmatch(member.name)
         assert found, member.name
@@ -170,4 +292,71 @@ class RowReader:
         if self.split != "train" and 1 <= int(found[1]) <= SOURCES[self.split].num_examples:
             return self.validation[int(found[1]) - 1] if self.split == "validation" else -1
         problem = f"{member.name!r} does not belong in {part.wnid or self.split}."
-        raise ArchiveError(reader.archive.path, problem, member.start)
+        raise ArchiveError(part.path, problem, member.start)
+
+
+# ------------------------------------------------------------------------- many in turn
+
+
+def one_of_each(streams: Iterable[Iterator[T]]) -> Iterator[T]:
+    """Yield an item of each stream in turn, until all have ended."""
+    while streams:
+        going = []
+        for stream in streams:
+            for item in itertools.islice(stream, 1):
+                going.append(stream)
+                yield item
+        streams = going
+
+
+def in_turns(
+    streams: Iterable[Iterator[T]],
+    width: int = UNDER_WAY,
+    before_turn: Callable[[], None] = lambda: None,
+) -> Iterator[Iterator[T]]:
+    """Yield what streams yield, stream by stream, of which `width` are advanced in turn.
+
+    So what each of them has announced arrives while the others are read. What is yielded must be
+    used up before the next is asked for; an error is raised where its stream is. `before_turn` is
+    called before they are advanced.
+    """
+    waiting = map(_Stream, streams)
+    running = collections.deque(itertools.islice(waiting, width))
+
+    def items_of(stream: _Stream) -> Iterator[Any]:
+        while stream.found or not stream.is_done:
+            if stream.found:
+                yield stream.found.popleft()
+                continue
+            running.extend(itertools.islice(waiting, width - len(running)))
+            before_turn()
+            for one in running:
+                one.advance()
+        if stream.error:
+            raise stream.error
+
+    while running or (running := collections.deque(itertools.islice(waiting, 1))):
+        yield items_of(running[0])
+        running.popleft()
+
+
+class _Stream:
+    """What an iterator has yielded so far; an error is kept until its turn comes."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self.found: collections.deque[Any] = collections.deque()
+        self.error: Exception | None = None
+        self.is_done = False
+
+    def advance(self) -> None:
+        """Take one more item, if there is one."""
+        if self.is_done:
+            return
+        try:
+            for item in self._items:
+                self.found.append(item)
+                return
+        except Exception as error:
+            self.error = error
+        self.is_done = True

@@ -1,5 +1,6 @@
-"""Where archives lie, and archives as files that are read by offset."""
+"""What is at a path or URL, and files that are read by offset and announced ahead."""
 
+import collections
 import contextlib
 import functools
 import io
@@ -9,11 +10,16 @@ import os
 import re
 import stat
 import threading
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import datasets
+import fsspec
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets
+from .remote import Options, RemoteFile, list_folder, look_at
+
+T = TypeVar("T")
 
 logger = datasets.logging.get_logger("datasets.imagenet2012")
 
@@ -26,7 +32,11 @@ def _leave_out_secrets(record: logging.LogRecord) -> bool:
 
 logger.addFilter(_leave_out_secrets)
 
-# ------------------------------------------------------------------------- where archives lie
+# ------------------------------------------------------------------------- paths
+
+FOLDER_VARIABLE = "IMAGENET2012_DIR"  # names the folder of the archives where none is passed
+MAX_ENTRIES = 10_000  # that are looked at in a folder: of extracted images there may be a million
+_URL = re.compile(r"[A-Za-z][\w.+:-]*://")
 
 
 class Status(NamedTuple):
@@ -46,37 +56,227 @@ class Status(NamedTuple):
     is_dir: bool
 
 
-MAX_ENTRIES = 10_000  # that are looked at in a folder: of extracted images there may be a million
+def is_url(path: str) -> bool:
+    """Tell whether a path is a URL."""
+    return "://" in path and _URL.match(path) is not None
 
 
-class Storage:
-    """Where archives lie: this one is the disk. Another one can be handed to `read_urls_with`."""
+def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
+    """Return a path, relative to `folder` or the working directory, as an absolute one with ``/``.
 
-    def status(self, path: str) -> Status | None:
-        """Return the status of what is at a path, or None if it does not exist."""
+    ``~`` is the home folder; a URL stays as it is, but ``file://`` is a path.
+    """
+    text = os.fspath(path)
+    if text.startswith(("file://", "local://")):
+        text = str(fsspec.get_filesystem_class("file")._strip_protocol(text))
+    if is_url(text):
+        return text.rstrip("/")
+    text = os.path.expanduser(text).replace(os.sep, "/")
+    if folder and not os.path.isabs(text):
+        text = f"{folder}/{text}"
+    return text if is_url(text) else os.path.abspath(text).replace(os.sep, "/")
+
+
+def status_of(path: str, options: Options = None) -> Status | None:
+    """Return the status of what is at a path or URL, or None if it does not exist or is hidden.
+
+    Parameters
+    ----------
+    path : str
+    options : dict, optional
+        Storage options of `fsspec`, for a URL.
+
+    Raises
+    ------
+    ArchiveError
+        If the server of a URL cannot be reached.
+    """
+    if is_url(path):
+        found = look_at(path, options)
+        return found and Status(*found)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return Status(status.st_size, status.st_mtime_ns, stat.S_ISDIR(status.st_mode))
+
+
+def is_dir(path: str, options: Options = None) -> bool:
+    """Tell whether there is a folder at a path or URL."""
+    status = status_of(path, options)
+    return status is not None and status.is_dir
+
+
+def entries(folder: str, options: Options = None) -> list[str]:
+    """Return the first `MAX_ENTRIES` names in a folder, those of folders with a slash.
+
+    Raises
+    ------
+    OSError
+        If it cannot be listed.
+    """
+    if is_url(folder):
+        return list_folder(folder, options)
+    with os.scandir(folder) as found:
+        return [e.name + "/" * e.is_dir() for e in itertools.islice(found, MAX_ENTRIES)]
+
+
+# ------------------------------------------------------------------------- parts and regions
+
+BLOCK = 512  # bytes, of which a tar consists
+MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
+MEAN_IMAGE_BYTES = 115_000  # stands for a file's size where asking each file would take minutes
+
+
+class Region(NamedTuple):
+    """A stretch of a part that is read by itself: the members whose first header begins in it.
+
+    Attributes
+    ----------
+    start, stop : int
+        Bytes in the file.
+    """
+
+    start: int
+    stop: int
+
+
+class Part(NamedTuple):
+    """What of a split lies together: a tar, or a folder of images in files of their own.
+
+    Attributes
+    ----------
+    path : str
+        Of the file in which the tar lies, or of the folder.
+    start, end : int
+        The bytes that the tar fills. In a folder each image counts as `MEAN_IMAGE_BYTES`.
+    wnid : str
+        Of a single class.
+    label : int
+    names : str, optional
+        Of a folder alone: its images' names, joined by newlines, which takes a fourth of a list's
+        memory. They may have folders before them.
+    """
+
+    path: str
+    start: int
+    end: int
+    wnid: str = ""
+    label: int = -1
+    names: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.end - self.start
+
+    def region(self, number: int, count: int) -> Region:
+        """Return one of `count` equal regions, which together are the whole part."""
+        blocks = self.size // BLOCK
+        start, stop = (self.start + blocks * k // count * BLOCK for k in (number, number + 1))
+        return Region(start, self.end if number == count - 1 else stop)
+
+
+# ------------------------------------------------------------------------- files read by offset
+
+HAS_PREAD = hasattr(os, "pread")  # Windows has none
+HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
+OPEN_FILES = 64  # at most: of class tars in files of their own a thousand are read in turn
+# Linux reads no more than this for one announcement on FUSE and many network file systems.
+ANNOUNCED_BYTES = 128 << 10
+# Bytes announced at a time where a region is read in order: the first if it is read alone, the
+# second in turns with up to a thousand others, for each of which the page cache holds 768 KiB.
+PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
+
+
+class Readable(Protocol):
+    """What a reader of tars needs of a file.
+
+    Attributes
+    ----------
+    path : str
+    size : int
+        Bytes.
+    """
+
+    path: str
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+
+    def announce(self, offset: int, size: int) -> None:
+        """Let what will be read soon be fetched, without waiting for it; never fails."""
+
+
+class _Descriptor:
+    """An open file, which is closed when nobody uses it any more."""
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+        for name in ("O_NONBLOCK", "O_NOCTTY"):  # for a pipe or terminal that took its place
+            flags |= getattr(os, name, 0)
+        self.number = os.open(path, flags)
+        self.lock = threading.Lock()
+        if HAS_FADVISE:  # all that is read in order is announced; else pages around it are read too
+            os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def __del__(self, close: Any = os.close) -> None:  # `os` is gone when the process ends
+        if hasattr(self, "number"):
+            close(self.number)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read once, which may give less than `size` bytes."""
+        if HAS_PREAD:
+            return os.pread(self.number, size, offset)
+        with self.lock:
+            os.lseek(self.number, offset, os.SEEK_SET)
+            return os.read(self.number, size)
+
+
+# One that is evicted is closed by its last user, never under a thread that still reads from it.
+@functools.lru_cache(maxsize=OPEN_FILES)
+def _opened(path: str, inode: int, size: int, version: int) -> _Descriptor:
+    descriptor = _Descriptor(path)
+    if _identity(os.fstat(descriptor.number)) != (inode, size, version):
+        raise ArchiveError(path, "changed while it was being read.", advice="Load it again.")
+    return descriptor
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class DiskFile:
+    """A file that is read by offset, safely from several threads and after a fork.
+
+    Attributes
+    ----------
+    path : str
+    size : int
+        Bytes, when it was opened.
+    version : int
+        Nanoseconds of its last change, when it was opened.
+
+    Raises
+    ------
+    ArchiveError
+        If there is no regular file that can be read.
+    """
+
+    is_remote = False
+
+    def __init__(self, path: str) -> None:
+        self.path = path
         try:
+            # Looked at before it is opened: opening alone has effects on pipes and devices.
             status = os.stat(path)
-        except (OSError, ValueError):
-            return None
-        is_dir = stat.S_ISDIR(status.st_mode)
-        return Status(status.st_size, status.st_mtime_ns, is_dir)
-
-    def entries(self, folder: str) -> list[str]:
-        """Return the first `MAX_ENTRIES` names in a folder, those of folders with a slash."""
-        with os.scandir(folder) as entries:
-            return [e.name + "/" * e.is_dir() for e in itertools.islice(entries, MAX_ENTRIES)]
-
-    def open(self, path: str) -> "Archive":
-        """Open an archive, once in a process for as long as the file stays the same.
-
-        Raises
-        ------
-        ArchiveError
-            If it cannot be opened.
-        """
-        try:
-            status = os.stat(path)
-            return _opened(path, os.getpid(), status.st_ino, status.st_size, status.st_mtime_ns)
+            if not stat.S_ISREG(status.st_mode):
+                advice = "Pass the path of an archive."
+                raise ArchiveError(path, "is not a regular file.", advice=advice)
+            self._key = _identity(status)
+            self.size, self.version = self._key[1:]
+            _opened(path, *self._key)
         except OSError as error:
             advice = (
                 "Check that its disk is mounted, and its rights. If it was moved, load it again "
@@ -85,206 +285,14 @@ class Storage:
             problem = f"cannot be opened: {error.strerror}."
             raise ArchiveError(path, problem, advice=advice) from error
 
-    def open_placed(self, path: str) -> "Archive":
-        """Open an archive for rows in place, which hold no storage options; see `open`."""
-        return self.open(path)
-
-    def check_named(self, path: str) -> None:
-        """Raise `ArchiveError` if a path may not be read only because a dataset names it."""
-
-    def check_rights(self, path: str) -> None:
-        """Raise `ArchiveError` if what seems not to exist is forbidden; a disk does not tell."""
-
-    def forget(self, path: str) -> None:
-        """Look at an archive anew when it is opened again; the disk is always looked at."""
-
-    def check_in_place(self, path: str) -> None:
-        """Raise `ArchiveError` if an index in place could not hold the path of an archive."""
-
-    def use_options(self, path: str, options: dict[str, Any]) -> None:
-        """Take storage options for a path, for this thread; the disk needs none."""
-
-    def keep_options(self, path: str) -> None:
-        """Let rows in place be read with the options that were taken, or raise `ArchiveError`."""
-
-
-class _NoUrls(Storage):
-    """Stands where nothing reads URLs: the script alone does not."""
-
-    def status(self, path: str) -> Status | None:
-        advice = "Install the package imagenet2012 and use imagenet2012.load, or copy the archive."
-        raise ArchiveError(path, "the script alone reads no URLs.", advice=advice)
-
-    def check_named(self, path: str) -> None:
-        self.status(path)
-
-
-_disk = Storage()
-_urls: list[Storage] = [_NoUrls()]
-URL = re.compile(r"[A-Za-z][\w.+:-]*://")
-
-
-def read_urls_with(storage: Storage) -> None:
-    """Let `storage` read whatever lies behind URLs."""
-    _urls[0] = storage
-
-
-def is_url(path: str) -> bool:
-    """Tell whether a path is a URL."""
-    return "://" in path and URL.match(path) is not None
-
-
-def storage_of(path: str) -> Storage:
-    """Return what reads a path or URL."""
-    return _urls[0] if is_url(path) else _disk
-
-
-def status_of(path: str) -> Status | None:
-    """Return the status of what is at a path or URL, or None if it does not exist."""
-    return storage_of(path).status(path)
-
-
-def is_dir(path: str) -> bool:
-    """Tell whether there is a folder at a path or URL."""
-    status = status_of(path)
-    return status is not None and status.is_dir
-
-
-def open_archive(path: str) -> "Archive":
-    """Open an archive at a path or URL; see `Storage.open`."""
-    return storage_of(path).open(path)
-
-
-# ------------------------------------------------------------------------- a file read by offset
-
-BLOCK = 512
-MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
-HAS_PREAD, HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")  # Windows has neither
-HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
-# Linux reads no more than this for one announcement on FUSE and many network file systems.
-ANNOUNCED_BYTES = 128 << 10
-# Bytes announced at a time where a region is read in order: the first if it is read alone, the
-# second in turns with up to a thousand others, for each of which the page cache holds 768 KiB.
-PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
-KEPT_MEMORY = 1 << 24
-
-
-@functools.lru_cache(maxsize=1)
-def _keep_memory(pid: int) -> None:
-    """Let glibc keep freed memory for the next batch of images, once in a process.
-
-    It keeps blocks up to the largest that was freed, instead of returning them to the system: 28
-    instead of 31 us for an image of 110 KB in batches of 100. To do this costs up to 2 ms.
-    """
-    bytes(KEPT_MEMORY)
-
-
-class Region(NamedTuple):
-    """A part of a tar that is read by itself: the members whose first header begins in it.
-
-    Attributes
-    ----------
-    start, stop : int
-        Offsets in the archive.
-    """
-
-    start: int
-    stop: int
-
-
-class Tar(NamedTuple):
-    """A tar that fills the bytes `start` to `end` of an archive; a class tar has wnid and label."""
-
-    start: int
-    end: int
-    wnid: str = ""
-    label: int = -1
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return self.end - self.start
-
-    def region(self, number: int, count: int) -> Region:
-        """Return one of `count` equal regions, which together are the whole tar."""
-        blocks = (self.end - self.start) // BLOCK
-        start, stop = (self.start + blocks * k // count * BLOCK for k in (number, number + 1))
-        return Region(start, self.end if number == count - 1 else stop)
-
-
-class Archive:
-    """A file that is read by offset, safely from several threads and after a fork.
-
-    Attributes
-    ----------
-    path : str
-    size : int
-        Bytes, when it was opened.
-    version : int or str
-        Nanoseconds of the last change, when it was opened.
-    is_remote : bool
-        Whether a read is a request, of which several should be under way.
-    """
-
-    is_remote = False
-
-    def __init__(self, path: str) -> None:
-        self._fd = -1
-        self.path = path
-        # Looked at before it is opened: opening alone has effects on pipes, terminals and devices.
-        self._check_regular(os.stat(path))
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-        for name in ("O_NONBLOCK", "O_NOCTTY"):  # for one that took its place in between
-            flags |= getattr(os, name, 0)
-        self._fd = os.open(path, flags)
-        status = os.fstat(self._fd)
-        self._check_regular(status)
-        self.size = status.st_size
-        self.version: int | str = status.st_mtime_ns
-        self._lock = threading.Lock()
-        _keep_memory(os.getpid())
-
-    def _check_regular(self, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            advice = "Pass the path of an archive."
-            raise ArchiveError(self.path, "not a regular file.", advice=advice)
-
-    def __del__(self, close: Any = os.close) -> None:  # `os` is gone when the process ends
-        if self._fd >= 0:
-            close(self._fd)
-
-    def advise(self, advice: str) -> None:
-        """Tell the kernel how the file will be read: ``RANDOM`` or ``SEQUENTIAL``."""
-        if HAS_FADVISE:
-            os.posix_fadvise(self._fd, 0, 0, getattr(os, f"POSIX_FADV_{advice}"))
-
-    def announce(self, offset: int, size: int) -> None:
-        """Let the kernel fetch what will be read soon, without waiting for it."""
-        if not HAS_FADVISE:
-            return
-        try:
-            while size > 0:
-                step = min(size, ANNOUNCED_BYTES)
-                os.posix_fadvise(self._fd, offset, step, os.POSIX_FADV_WILLNEED)
-                offset, size = offset + step, size - step
-        except OSError:
-            pass  # what is wrong is said by the read
-
-    def _read_once(self, offset: int, size: int) -> bytes:
-        if HAS_PREAD:
-            return os.pread(self._fd, size, offset)
-        with self._lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, size)
-
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         try:
-            data = b""
-            while len(data) < size:
-                more = self._read_once(offset + len(data), size - len(data))
-                if not more:
-                    break
+            descriptor = _opened(self.path, *self._key)
+            data = descriptor.read(offset, size)
+            while len(data) < size and (
+                more := descriptor.read(offset + len(data), size - len(data))
+            ):
                 data += more
         except OSError as error:
             _opened.cache_clear()  # the file may come back under a new handle
@@ -296,14 +304,16 @@ class Archive:
             raise ArchiveError(self.path, problem, offset)
         return data
 
-    def read_into(self, offset: int, target: memoryview) -> None:
-        """Fill `target` with the bytes at `offset`, or raise `ArchiveError`."""
-        try:
-            count = os.preadv(self._fd, [target], offset) if HAS_PREADV else 0
-        except OSError:
-            count = 0
-        if count < len(target):
-            target[:] = self.read(offset, len(target))  # reads the rest, or raises what is wrong
+    def announce(self, offset: int, size: int) -> None:
+        """Let the kernel fetch what will be read soon, without waiting for it."""
+        if not HAS_FADVISE:
+            return
+        with contextlib.suppress(OSError, ArchiveError):  # the read says what is wrong
+            number = _opened(self.path, *self._key).number
+            while size > 0:
+                step = min(size, ANNOUNCED_BYTES)
+                os.posix_fadvise(number, offset, step, os.POSIX_FADV_WILLNEED)
+                offset, size = offset + step, size - step
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it."""
@@ -312,45 +322,41 @@ class Archive:
         data = self.read(offset + BLOCK, size)
         return self.read(offset, BLOCK), data
 
-    def in_order(self, tar: Tar, region: Region, alone: bool) -> "Archive":
-        """Return an archive for reading a region of a tar from first to last.
+    def in_order(self, region: Region, alone: bool) -> "InOrder":
+        """Return the file for reading a region of it from first to last.
 
         `alone` tells whether nothing else is read in between.
         """
-        return ReadAhead(self, region, PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS)
-
-    def headers_kept(self) -> contextlib.AbstractContextManager[None]:
-        """Keep what headers are read in a ``with`` block, where each of them is a request."""
-        return contextlib.nullcontext()
+        return InOrder(self, region, PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS)
 
     def check_unchanged(self) -> None:
-        """Raise `ArchiveError` if the file was written to since it was opened."""
-        status = os.fstat(self._fd)
-        if (status.st_size, status.st_mtime_ns) != (self.size, self.version):
+        """Raise `ArchiveError` if the file was written to or replaced since it was opened."""
+        try:
+            unchanged = _identity(os.stat(self.path)) == self._key
+        except OSError:
+            unchanged = True  # it was moved away, and what was read is right
+        if not unchanged:
             advice = "Load it again."
             raise ArchiveError(self.path, "changed while it was being read.", advice=advice)
 
 
-class ReadAhead(Archive):
-    """An archive of which a region is read in order: what is announced is made a long piece.
+class InOrder:
+    """A file of which a region is read in order: what is announced is made a long piece.
 
     Parameters
     ----------
-    archive : Archive
+    file : DiskFile
     region : Region
     piece : int
         Bytes.
     """
 
-    def __init__(self, archive: Archive, region: Region, piece: int) -> None:
-        self.__dict__.update(vars(archive))
-        self._archive = archive
-        self._region, self._piece, self._announced = region, piece, region.start
+    def __init__(self, file: DiskFile, region: Region, piece: int) -> None:
+        self.path, self.size, self.read = file.path, file.size, file.read
+        self._file, self._region, self._piece = file, region, piece
+        self._announced = region.start
         # The last image reaches beyond the region, and what begins after it is looked at.
-        self._stop = min(region.stop + ANNOUNCED_BYTES, archive.size)
-
-    def __del__(self, close: Any = None) -> None:
-        """Leave the file open: it is the other archive's."""
+        self._stop = min(region.stop + ANNOUNCED_BYTES, file.size)
 
     def announce(self, offset: int, size: int) -> None:
         """Announce the next piece when half of the one before is behind `offset`."""
@@ -358,17 +364,45 @@ class ReadAhead(Archive):
         is_due = offset + self._piece // 2 >= self._announced and start < self._stop
         if is_due and offset < self._region.stop:
             self._announced = min(start + self._piece, self._stop)
-            self._archive.announce(start, self._announced - start)
+            self._file.announce(start, self._announced - start)
 
 
-# Keyed by process, as a fork shares the position that lseek sets. An evicted archive is closed by
-# its last reader, never under a thread that still reads from it.
-@functools.lru_cache(maxsize=8)
-def _opened(path: str, pid: int, inode: int, size: int, mtime: int) -> Archive:
-    return Archive(path)
+File = DiskFile | RemoteFile
 
 
-# ------------------------------------------------------------------------- a whole file
+def open_file(path: str, options: Options = None) -> File:
+    """Open what is at a path or URL, to be read by offset.
+
+    Parameters
+    ----------
+    path : str
+    options : dict, optional
+        Storage options of `fsspec`, for a URL.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be opened.
+    """
+    return RemoteFile(path, options) if is_url(path) else DiskFile(path)
+
+
+# ------------------------------------------------------------------------- many under way
+
+UNDER_WAY = 32  # reads that are announced while one is used
+
+
+def begun_ahead(items: Iterable[T], count: int = UNDER_WAY) -> Iterator[T]:
+    """Yield items, of which `count` are made ahead."""
+    items = iter(items)
+    made = collections.deque(itertools.islice(items, count))
+    for item in items:
+        made.append(item)
+        yield made.popleft()
+    yield from made
+
+
+# ------------------------------------------------------------------------- whole files
 
 
 def read_file(path: str) -> bytes:
@@ -377,18 +411,13 @@ def read_file(path: str) -> bytes:
         with io.FileIO(path) as file:
             return file.readall()
     except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: str, error: OSError) -> ArchiveError:
-    """Return the error for an extracted image that cannot be read."""
-    problem = f"cannot be read: {error.strerror or error}."
-    advice = "Check the disk or the mount. If the tree was changed or moved, load it again."
-    return ArchiveError(path, problem, advice=advice)
+        problem = f"cannot be read: {error.strerror or error}."
+        advice = "Check the disk or the mount. If the tree was changed or moved, load it again."
+        raise ArchiveError(path, problem, advice=advice) from error
 
 
 def announce_file(path: str) -> None:
-    """Let the kernel fetch a file that will be read soon; what is wrong, the reading says."""
+    """Let the kernel fetch a file that will be read soon; never fails."""
     if HAS_FADVISE:
         with contextlib.suppress(OSError), io.FileIO(path) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError
-from .storage import BLOCK, MAX_IMAGE_BYTES, Archive, Region, Tar, logger
+from .storage import BLOCK, MAX_IMAGE_BYTES, Part, Readable, Region, logger
 
 # ------------------------------------------------------------------------- headers
 
@@ -102,11 +102,11 @@ def read_header(block: bytes, offset: int = 0) -> Member | None:
     return Member(name.rpartition("/")[2], kind, size, offset, offset)
 
 
-def _read_extended(archive: Archive, offset: int, end: int) -> Member:
+def _read_extended(file: Readable, offset: int, end: int) -> Member:
     """Let `tarfile` read a member that begins with extension headers."""
     problem = ""
     for window in (1 << 13, 1 << 20):
-        buffer = io.BytesIO(archive.read(offset, min(window, end - offset)))
+        buffer = io.BytesIO(file.read(offset, min(window, end - offset)))
         try:
             with tarfile.open(fileobj=buffer, mode="r:") as tar:
                 info, common = tar.next(), tar.pax_headers
@@ -118,10 +118,10 @@ def _read_extended(archive: Archive, offset: int, end: int) -> Member:
             break
         header = offset + info.offset_data - BLOCK
         return Member(info.name.rpartition("/")[2], info.type, info.size, offset, header)
-    raise ArchiveError(archive.path, problem, offset)
+    raise ArchiveError(file.path, problem, offset)
 
 
-def member_at(archive: Archive, offset: int, end: int) -> Member | None:
+def member_at(file: Readable, offset: int, end: int) -> Member | None:
     """Read the member that begins at `offset` of a tar that ends at `end`.
 
     Returns
@@ -136,25 +136,24 @@ def member_at(archive: Archive, offset: int, end: int) -> Member | None:
     """
     if offset + BLOCK > end:
         return None
-    block = archive.read(offset, BLOCK)
+    block = file.read(offset, BLOCK)
     if block == END_BLOCK:
         return None
     member = read_header(block, offset)
     if member is None:
         problem = "a member's header belongs here, and there is none."
-        raise ArchiveError(archive.path, problem, offset)
+        raise ArchiveError(file.path, problem, offset)
     if member.kind in EXTENSIONS:
-        member = _read_extended(archive, offset, end)
+        member = _read_extended(file, offset, end)
     if member.size < 0 or member.data + member.size > end:
         problem = f"{member.name!r} claims {member.size:,} bytes, but {end - member.data:,} follow."
-        raise ArchiveError(archive.path, problem, offset)
+        raise ArchiveError(file.path, problem, offset)
     return member
 
 
 # ------------------------------------------------------------------------- a tar read by regions
 
-CHUNK = 1 << 16
-SEARCHED = 2 * CHUNK  # nearly every search for a header ends in so many bytes
+CHUNK = 1 << 17  # nearly every search for a header ends in so many bytes
 # tar pads an archive to a multiple of 10,240 bytes. Many more zero bytes at its end are a part that
 # was never written: programs that download give a file its full size first.
 MAX_END_BYTES = 1 << 16
@@ -165,15 +164,15 @@ class TarReader:
 
     Parameters
     ----------
-    archive : Archive
-    tar : Tar
-        Where in the archive the tar lies.
+    file : File
+    part : Part
+        Where in the file the tar lies.
     pattern : re.Pattern
         Names, without folders, of the files that belong in it.
     """
 
-    def __init__(self, archive: Archive, tar: Tar, pattern: re.Pattern[str]) -> None:
-        self.archive, self.tar, self.pattern = archive, tar, pattern
+    def __init__(self, file: Readable, part: Part, pattern: re.Pattern[str]) -> None:
+        self.file, self.part, self.pattern = file, part, pattern
 
     def members(
         self, region: Region | None = None, announce: Callable[[int, int], None] | None = None
@@ -200,22 +199,22 @@ class TarReader:
             If a header is damaged, a member does not fit, a name does not belong, the tar was cut
             off (also between two members), data follow its end, or two regions do not meet.
         """
-        region = region or Region(self.tar.start, self.tar.end)
-        announce = announce or self.archive.announce
-        is_searched = region.start > self.tar.start
-        announce(region.start, min(SEARCHED, region.stop - region.start) if is_searched else BLOCK)
-        if region.stop < self.tar.end:
-            announce(region.stop, min(SEARCHED, self.tar.end - region.stop))
+        region = region or Region(self.part.start, self.part.end)
+        announce = announce or self.file.announce
+        is_searched = region.start > self.part.start
+        announce(region.start, min(CHUNK, region.stop - region.start) if is_searched else BLOCK)
+        if region.stop < self.part.end:
+            announce(region.stop, min(CHUNK, self.part.end - region.stop))
         return self._members(region, announce)
 
     def _members(self, region: Region, announce: Callable[[int, int], None]) -> Iterator[Member]:
         start, stop = region
-        offset = start if start == self.tar.start else self._first_header(start, stop)
+        offset = start if start == self.part.start else self._first_header(start, stop)
         if offset is None:
             return
-        last = stop == self.tar.end
+        last = stop == self.part.end
         while last or offset < stop:
-            member = member_at(self.archive, offset, self.tar.end)
+            member = member_at(self.file, offset, self.part.end)
             if member is None:
                 return self.check_end(offset)
             offset = member.next
@@ -228,15 +227,8 @@ class TarReader:
         """Return the data of a member, or raise `ArchiveError` if it is larger than any image."""
         if member.size > MAX_IMAGE_BYTES:
             problem = f"{member.name!r} has {member.size:,} bytes, more than any image of "
-            raise ArchiveError(self.archive.path, f"{problem}ILSVRC2012.", member.start)
-        return self.archive.read(member.data, member.size)
-
-    def read_into(self, member: Member, target: memoryview) -> int:
-        """Read a member to the beginning of `target`; return its size, or -1 if it is larger."""
-        if member.size > len(target):
-            return -1
-        self.archive.read_into(member.data, target[: member.size])
-        return member.size
+            raise ArchiveError(self.file.path, f"{problem}ILSVRC2012.", member.start)
+        return self.file.read(member.data, member.size)
 
     def check_end(self, offset: int) -> None:
         """Check that a tar holds nothing but zero bytes from `offset` on, and as many as it should.
@@ -245,32 +237,33 @@ class TarReader:
         very end of the file is only a warning: how the originals end could not be tried.
         """
         problem = "the tar should end here with 1,024 zero bytes or more. "
-        for place in range(offset, self.tar.end, CHUNK):
-            chunk = self.archive.read(place, min(CHUNK, self.tar.end - place))
+        for place in range(offset, self.part.end, CHUNK):
+            chunk = self.file.read(place, min(CHUNK, self.part.end - place))
             if chunk.count(0) != len(chunk):
                 problem += "It was damaged or cut off, or more data follow its end."
-                raise ArchiveError(self.archive.path, problem, offset)
+                raise ArchiveError(self.file.path, problem, offset)
             if place + len(chunk) - offset > MAX_END_BYTES:
                 problem = f"more than {MAX_END_BYTES:,} zero bytes follow, too many for a tar's end"
                 problem += ": it was cut off, or this part of it was never written."
-                raise ArchiveError(self.archive.path, problem, offset)
-        whole_blocks = (self.tar.end - self.tar.start) % BLOCK == 0
-        if self.tar.end - offset >= 2 * BLOCK and whole_blocks:
+                raise ArchiveError(self.file.path, problem, offset)
+        whole_blocks = (self.part.end - self.part.start) % BLOCK == 0
+        if self.part.end - offset >= 2 * BLOCK and whole_blocks:
             return
         problem += "It was cut off."
         if not self._may_lack_end_mark:
-            raise ArchiveError(self.archive.path, problem, offset)
-        logger.warning(f"{self.archive.path}, at byte {offset:,}: {problem}")
+            raise ArchiveError(self.file.path, problem, offset)
+        logger.warning(f"{self.file.path}, at byte {offset:,}: {problem}")
 
-    def check_end_mark(self) -> None:
-        """Check before anything else is read that a tar ends as tars do."""
+    def check_ends(self) -> None:
+        """Check before anything else is read that a tar begins and ends as tars do."""
+        next(self.members(), None)
         if not self._may_lack_end_mark:
-            self.check_end(max(self.tar.start, self.tar.end - 2 * BLOCK))
+            self.check_end(max(self.part.start, self.part.end - 2 * BLOCK))
 
     @property
     def _may_lack_end_mark(self) -> bool:
-        official = self.archive.size in {source.size for source in SOURCES.values()}
-        return official and self.tar.end == self.archive.size
+        official = self.file.size in {source.size for source in SOURCES.values()}
+        return official and self.part.end == self.file.size
 
     def _is_wanted(self, member: Member) -> bool:
         """Tell what belongs here from folders and clutter; raise `ArchiveError` for all else."""
@@ -285,12 +278,12 @@ class TarReader:
         else:
             problem = f"{member.name!r} does not belong here, only names like "
             problem += f"{self.pattern.pattern}."
-        raise ArchiveError(self.archive.path, problem, member.start)
+        raise ArchiveError(self.file.path, problem, member.start)
 
     def _first_header(self, start: int, stop: int) -> int | None:
         """Find the first member that begins in the bytes `start` to `stop`, if any does."""
         for offset in range(start, stop, CHUNK):
-            chunk = self.archive.read(offset, min(CHUNK, stop - offset))
+            chunk = self.file.read(offset, min(CHUNK, stop - offset))
             for index, kind in enumerate(chunk[156::BLOCK]):
                 block = chunk[index * BLOCK : (index + 1) * BLOCK]
                 if kind in KINDS and len(block) == BLOCK:
@@ -304,8 +297,8 @@ class TarReader:
         if header.kind in REGULAR and not known:
             return False
         # A header that follows an extension header is part of the member that begins there.
-        start = max(self.tar.start, offset - 5 * BLOCK)
-        before = self.archive.read(start, offset - start)
+        start = max(self.part.start, offset - 5 * BLOCK)
+        before = self.file.read(start, offset - start)
         for place in range(0, len(before) - BLOCK, BLOCK):
             earlier = read_header(before[place : place + BLOCK])
             blocks = (len(before) - place) // BLOCK - 1
@@ -315,12 +308,12 @@ class TarReader:
 
     def _check_meeting(self, stop: int, offset: int) -> None:
         """Check that the region that begins at `stop` will begin with the member at `offset`."""
-        member = member_at(self.archive, offset, self.tar.end)
+        member = member_at(self.file, offset, self.part.end)
         if member is None:
             self.check_end(offset)
         else:
             self._is_wanted(member)
-        found = self._first_header(stop, min(offset + BLOCK, self.tar.end))
+        found = self._first_header(stop, min(offset + BLOCK, self.part.end))
         if found != (offset if member else None):
             problem = (
                 f"the headers lead here, but a search from byte {stop:,} on finds "
@@ -328,15 +321,15 @@ class TarReader:
                 "like a tar."
             )
             advice = "Extract it with `tar`, and load the folder of images instead."
-            raise ArchiveError(self.archive.path, problem, offset, advice)
+            raise ArchiveError(self.file.path, problem, offset, advice)
 
 
-def class_tars(archive: Archive, wnids: Sequence[str]) -> Iterator[Tar]:
+def class_tars(file: Readable, wnids: Sequence[str]) -> Iterator[Part]:
     """Yield the class tars of the training archive, by its own headers.
 
     Parameters
     ----------
-    archive : Archive
+    file : File
     wnids : sequence of str
         In label order.
 
@@ -347,10 +340,10 @@ def class_tars(archive: Archive, wnids: Sequence[str]) -> Iterator[Tar]:
     """
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     found: set[str] = set()
-    for member in TarReader(archive, Tar(0, archive.size), CLASS_TAR).members():
+    for member in TarReader(file, Part(file.path, 0, file.size), CLASS_TAR).members():
         wnid = member.name.removesuffix(".tar")
         if wnid not in labels or wnid in found:
             problem = "appears twice in it" if wnid in found else "is not one of the 1000 classes"
-            raise ArchiveError(archive.path, f"{member.name!r} {problem}.", member.start)
+            raise ArchiveError(file.path, f"{member.name!r} {problem}.", member.start)
         found.add(wnid)
-        yield Tar(member.data, member.data + member.size, wnid, labels[wnid])
+        yield Part(file.path, member.data, member.data + member.size, wnid, labels[wnid])

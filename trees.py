@@ -1,194 +1,323 @@
-"""Images in files of their own, as they were extracted, and class tars that were.
+"""The same images in files of their own, as they were extracted, or in 1000 class tars.
 
-A split lies in a tree: a folder of 1000 class folders, one of class tars, or (validation and test
-only) one of the images themselves. The builder uses a tree like an archive: it has parts, and a
-reader yields the members of each, which have a name and a place.
+A split lies in a tree: a folder of class folders, one of class tars, or (validation and test only)
+one of the images themselves.
 """
 
-import io
+import contextlib
+import hashlib
+import itertools
 import os
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
-from .ilsvrc2012 import ArchiveError, Labels
-from .in_turns import begun_ahead
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError, Labels
 from .storage import (
     MAX_IMAGE_BYTES,
-    Archive,
+    MEAN_IMAGE_BYTES,
+    Options,
+    Part,
     Region,
-    Tar,
+    Status,
     announce_file,
-    logger,
-    open_archive,
+    begun_ahead,
+    is_url,
+    open_file,
     read_file,
     status_of,
-    unreadable,
 )
-from .tree_listing import ANNOUNCED_FILES, File, Files, in_threads, list_tree
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+THREADS = 16  # a cluster's file system takes a millisecond to list a folder
+# Where the splits may lie below a folder; the last are Kaggle's, from any of the folders above.
+BASES = ("", "/CLS-LOC", "/Data/CLS-LOC", "/ILSVRC/Data/CLS-LOC")
+FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+WNID = re.compile(r"n\d{8}", re.ASCII)
+
+# ------------------------------------------------------------------------- finding
 
 
-def sizes_of(part: Files) -> dict[str, int]:
-    """Return the bytes of each file, by path; -1 of one that is gone."""
-    paths = [file.path for file in part.listed()]
-    sizes = (status.size if status else -1 for status in in_threads(status_of, paths))
-    return dict(zip(paths, sizes, strict=True))
+def trees_in(folder: str, archives: dict[str, str]) -> dict[str, str]:
+    """Return the path of the tree of each split in a folder, or in Kaggle's below it.
 
-
-class FileReader:
-    """Reads images in files of their own, as a `TarReader` reads the members of a tar.
-
-    Parameters
-    ----------
-    archive : Tree
-    files : Files
+    Where both training and validation archives are found, nothing else is looked for. What a
+    folder holds is decided by the names in it, not by its own.
     """
+    found: dict[str, str] = {}
+    if is_url(folder) or {"train", "validation"} <= archives.keys():
+        return found
+    for base, split in itertools.product(BASES, SOURCES.keys() - archives.keys()):
+        for place in (f"{folder}{base}/{name}" for name in FOLDERS[split]):
+            if split not in found and kind_of_tree(place) == split:
+                found[split] = place
+    if not found and not archives and (kind := kind_of_tree(folder)):
+        found[kind] = folder
+    return found
 
-    def __init__(self, archive: "Tree", files: Files) -> None:
-        self.archive, self.files = archive, files
 
-    def members(self, region: Region | None = None, announce: Any = None) -> Iterator[File]:
-        """Return the images of a region, or all, without a look at them."""
-        files = self.files.listed(region)
-        ahead = self.archive.ahead
-        return begun_ahead(map(self._announced, files), ahead) if ahead else iter(files)
+def kind_of_tree(path: str, depth: int = 1) -> str:
+    """Return the split of which a folder holds class tars, class folders or images, or nothing."""
+    folders: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in itertools.islice(entries, 10_000):
+            if CLASS_TAR.fullmatch(entry.name):
+                return "train"
+            for split, source in SOURCES.items():
+                # Training images lie in class folders only.
+                if (split != "train" or not depth) and source.image.fullmatch(entry.name):
+                    return split
+            if depth and WNID.fullmatch(entry.name) and _leads_to(entry.is_dir):
+                folders.append(entry.path.replace(os.sep, "/"))
+    return next(filter(None, (kind_of_tree(one, depth - 1) for one in sorted(folders))), "")
 
-    def _announced(self, file: File) -> File:
-        announce_file(file.path)
-        return file
 
-    def check_end_mark(self) -> None:
-        """Do nothing: a file of its own ends where it ends."""
+def status_of_split(path: str, options: Options = None) -> Status | None:
+    """Return the status of what is at a path or URL; that of a tree tells one from another.
 
-    def read(self, member: File) -> bytes:
-        """Return the bytes of an image, or raise `ArchiveError`."""
-        data = read_file(member.path)
-        self._check_size(member, len(data))
-        return data
+    Its version is a hash of inode, size and times of the folder, and of each class folder or class
+    tar in it: also of the times that no program can set back, as a subset may have the times of the
+    whole. It changes when a file is added, taken away or renamed, but not when one is overwritten.
+    """
+    status = status_of(path, options)
+    if status is None or not status.is_dir or is_url(path):
+        return status
+    names: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        names = sorted(e.name for e in entries if WNID.fullmatch(e.name.removesuffix(".tar")))
+    states = in_threads(_state_of, [path, *(f"{path}/{name}" for name in names)])
+    told = repr(list(zip(["", *names], states, strict=True)))
+    return Status(0, hashlib.sha256(told.encode()).hexdigest()[:16], True)
 
-    def read_into(self, member: File, target: memoryview) -> int:
-        """Read an image to the beginning of `target`; return its size, or -1 if it is larger."""
+
+def _state_of(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Apply a function that waits for a file system to each item, several at a time."""
+    with ThreadPoolExecutor(THREADS, "imagenet2012-list") as pool:
+        return list(pool.map(function, items))
+
+
+# ------------------------------------------------------------------------- listing
+
+
+class Faults(dict[str, list[str]]):
+    """What is wrong with a tree: the places of each kind of fault."""
+
+    def add(self, kind: str, *places: str) -> None:
+        """Add places of a kind."""
+        if places:
+            self.setdefault(kind, []).extend(places)
+
+    def sentences(self) -> list[str]:
+        """Say of each kind how many there are, and where the first are."""
+        shown = {kind: ", ".join(p[:3]) + ", …" * (len(p) > 3) for kind, p in self.items()}
+        return [f"{kind}: {len(self[kind]):,} ({places})" for kind, places in shown.items()]
+
+
+def list_tree(split: str, path: str, labels: Labels) -> tuple[tuple[Part, ...], Faults, Faults]:
+    """List a split's tree: training by wnid and number, the others by number.
+
+    Returns
+    -------
+    parts : tuple of Part
+        Class by class, or a single one of all images.
+    faults : Faults
+        What is not in the parts, or contradicts itself.
+    differences : Faults
+        What is missing or too many, beside the original.
+    """
+    faults = Faults()
+    if split == "train":
+        parts = _list_classes(path, labels.wnids, faults)
+    else:
+        parts = (_list_numbered(split, path, labels, faults),)
+    return parts, faults, _differences(split, parts, labels)
+
+
+def _folder(path: str, names: list[str], wnid: str = "", label: int = -1) -> Part:
+    return Part(path, 0, len(names) * MEAN_IMAGE_BYTES, wnid, label, "\n".join(names))
+
+
+def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Part, ...]:
+    tars, folders = _scan(path, CLASS_TAR, faults)
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    with_tar = [name.removesuffix(".tar") for name in tars]
+    unknown = sorted({*with_tar, *folders}.difference(label_of))
+    faults.add("names that do not belong", *(f"{path}/{name}" for name in unknown))
+    # Where both are there, the tar wins: it is whole, or proves that it is not.
+    folders = [wnid for wnid in folders if wnid not in {*with_tar, *unknown}]
+    parts: dict[str, Part] = {}
+    for wnid, names in _scan_classes(path, folders, _images_of, faults):
+        parts[wnid] = _folder(f"{path}/{wnid}", names, wnid, label_of[wnid])
+    for wnid in (wnid for wnid in with_tar if wnid in label_of):
+        tar = f"{path}/{wnid}.tar"
         try:
-            with io.FileIO(member.path) as file:
-                size = os.fstat(file.fileno()).st_size
-                self._check_size(member, size)
-                if size > len(target) or file.readinto(target[:size]) != size or file.read(1):
-                    return -1
-        except OSError as error:
-            raise unreadable(member.path, error) from error
-        return size
-
-    def _check_size(self, member: File, size: int) -> None:
-        if size > MAX_IMAGE_BYTES:
-            raise ArchiveError(member.path, f"has {size:,} bytes, more than any image.", None, " ")
-        if not size:
-            problem = "is empty, as files are that an interrupted extraction or copy left."
-            if self.archive.is_checked:
-                raise ArchiveError(member.path, problem, advice=EMPTY_ADVICE)
-            logger.warning(f"{member.path} {problem}")
+            parts[wnid] = Part(tar, 0, open_file(tar).size, wnid, label_of[wnid])
+        except ArchiveError:
+            faults.add("class tars that cannot be read", tar)
+    return tuple(parts[wnid] for wnid in sorted(parts))
 
 
-ADVICE = (
-    "Extract the archive again, or put it there instead; `imagenet2012 check` lists what is wrong. "
-    'For a subset pass verification_mode="no_checks", which leaves out what is named here.'
-)
-EMPTY_ADVICE = (
-    "Extract the archive again, or put it there instead; `imagenet2012 check` lists all that are "
-    'empty. With verification_mode="no_checks" they are only warned of.'
-)
+def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Part:
+    """List images by the number in their names, flat or in class folders, or some of each."""
+    image = SOURCES[split].image
+    flat, folders = _scan(path, image, faults)
+    found: dict[str, str] = {}
+    for wnid, names in [("", flat), *_scan_classes(path, folders, lambda _: image, faults)]:
+        for name in names:
+            number, place = int(image.fullmatch(name)[1]), f"{wnid}/{name}".lstrip("/")  # type: ignore[index]
+            if not 1 <= number <= SOURCES[split].num_examples:
+                faults.add("names that do not belong", f"{path}/{place}")
+            elif wnid and split == "validation" and wnid != labels.wnid_of(number):
+                faults.add("images in a folder of others", f"{path}/{place}")
+            elif name in found:
+                faults.add("images that appear twice", f"{path}/{place}")
+            else:
+                found[name] = place
+    return _folder(path, [found[name] for name in sorted(found)])
 
 
-class Tree:
-    """A folder of extracted images or of class tars, as the builder uses an `Archive`.
+def _scan(folder: str, wanted: re.Pattern[str], faults: Faults) -> tuple[list[str], list[str]]:
+    """Return the sorted names of files in a folder that are called as wanted, and of class folders.
+
+    Shorter names come first, which puts numbers in order. All else, but what operating systems
+    leave, is a fault. No file is asked for its status but links.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError as error:
+        faults.add("folders that cannot be read", f"{folder}: {error.strerror}")
+        return [], []
+    others = [entry for entry in found if not _leads_to(entry.is_file)]
+    folders = sorted(entry.name for entry in others if _leads_to(entry.is_dir))
+    files = {entry.name for entry in found}.difference(entry.name for entry in others)
+    names = sorted(filter(wanted.fullmatch, files), key=lambda name: (len(name), name))
+    broken = {entry.name for entry in others}.difference(folders)
+    faults.add("links to nowhere, or no files", *sorted(f"{folder}/{name}" for name in broken))
+    foreign = sorted(name for name in files.difference(names) if not CLUTTER.fullmatch(name))
+    foreign += [name for name in folders if not WNID.fullmatch(name)]
+    for name in foreign:
+        is_image = IMAGE_NAME.fullmatch(name)
+        kind = "images in a folder of others" if is_image else "names that do not belong"
+        faults.add(kind, f"{folder}/{name}")
+    return names, [name for name in folders if WNID.fullmatch(name)]
+
+
+def _leads_to(is_so: Callable[[], bool]) -> bool:
+    """Ask an entry of a folder; of a link that goes round or may not be followed it is not so."""
+    try:
+        return is_so()
+    except OSError:
+        return False
+
+
+def _scan_classes(
+    folder: str, wnids: Iterable[str], wanted: Callable[[str], re.Pattern[str]], faults: Faults
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield wnid and names of class folders, several of which are scanned at a time."""
+
+    def scan_class(wnid: str) -> tuple[str, list[str], Faults]:
+        found = Faults()
+        names, inner = _scan(f"{folder}/{wnid}", wanted(wnid), found)
+        found.add("names that do not belong", *(f"{folder}/{wnid}/{name}" for name in inner))
+        return wnid, names, found
+
+    for wnid, names, found in in_threads(scan_class, wnids):
+        for kind, places in found.items():
+            faults.add(kind, *places)
+        yield wnid, names
+
+
+def _images_of(wnid: str) -> re.Pattern[str]:
+    return re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
+
+
+def _differences(split: str, parts: Iterable[Part], labels: Labels) -> Faults:
+    """Return what is missing or too many, as far as the names tell; a class tar's are not read."""
+    found, source = Faults(), SOURCES[split]
+    counts = {p.wnid: p.size // MEAN_IMAGE_BYTES for p in parts if is_folder(p)}
+    if split == "train":
+        assert source.in_class
+        fewest, most = source.in_class
+        present = {part.wnid for part in parts}
+        odd = [f"{w} has {n:,}" for w, n in counts.items() if not fewest <= n <= most]
+        found.add("missing classes", *(w for w in labels.wnids if w not in present))
+        found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
+    complete = split != "train" or len(counts) == len(labels.wnids)
+    if not found and complete and (total := sum(counts.values())) != source.num_examples:
+        wanted = f"{total:,} instead of {source.num_examples:,}"
+        found.add("splits with another number of images than the original", wanted)
+    return found
+
+
+# ------------------------------------------------------------------------- reading
+
+
+class Image(NamedTuple):
+    """An image in a file of its own: its name without folders, and its path."""
+
+    name: str
+    path: str
+    start: None = None  # where a member of a tar has an offset
+
+
+def is_folder(part: Part) -> bool:
+    """Tell whether the images of a part are files of their own."""
+    return part.names is not None
+
+
+class FolderReader:
+    """Reads images in files of their own, as `TarReader` reads the members of a tar.
 
     Parameters
     ----------
-    path : str
-    is_checked : bool
-        Whether an image that is empty is an error, instead of a warning.
+    part : Part
+    checks : bool
+        Whether an empty file is an error.
     ahead : int
         How many files are announced to the kernel before they are read; 0 if they are not read.
     """
 
-    is_remote = False
-    size, version = 0, ""
+    def __init__(self, part: Part, checks: bool = True, ahead: int = 0) -> None:
+        self.path, self._part, self._checks, self._ahead = part.path, part, checks, ahead
 
-    def __init__(self, path: str, is_checked: bool = True, ahead: int = 0) -> None:
-        self.path, self.is_checked, self.ahead = path, is_checked, ahead
-        self._class_tar: Archive | None = None  # the one that is read in order
+    def members(self, region: Region, announce: object = None) -> Iterator[Image]:
+        """Return the images of a region, without a look at them."""
+        names = self._part.names.split("\n") if self._part.names else []
+        chosen = slice(*(-(-place // MEAN_IMAGE_BYTES) for place in region))
+        images = [Image(n.rpartition("/")[2], f"{self.path}/{n}") for n in names[chosen]]
+        return (
+            begun_ahead(map(self._announced, images), self._ahead) if self._ahead else iter(images)
+        )
 
-    def parts(
-        self, split: str, labels: Labels, checked: bool | None = None
-    ) -> tuple[Files | Tar, ...]:
-        """List the tree.
+    def _announced(self, image: Image) -> Image:
+        if self._ahead:
+            announce_file(image.path)
+        return image
 
-        Parameters
-        ----------
-        checked : bool, optional
-            True holds it to the original's counts; None only warns of what is missing, False of
-            whatever is wrong.
-
-        Raises
-        ------
-        ArchiveError
-            Says all that is wrong, how many there are of each kind, and where the first are.
-        """
-        parts, faults, differences = list_tree(split, self.path, labels)
-        errors = faults.sentences() if checked is not False else []
-        errors += differences.sentences() if checked else []
-        if errors or not parts:
-            listed = "; ".join(errors) or "no class is left"
-            raise ArchiveError(self.path, f"not a whole {split} split. {listed}.", advice=ADVICE)
-        if warnings := faults.sentences() + differences.sentences():
-            problem = f"not a whole {split} split. {'; '.join(warnings)}"
-            left_out = ". What does not belong is left out." if faults else "."
-            logger.warning(f"{self.path}: {problem}{left_out}")
-        return parts
-
-    def in_order(self, part: Files | Tar, region: Region, alone: bool) -> "Tree | Archive":
-        """Return what reads a region of a part from first to last."""
-        if alone and isinstance(part, Tar):
-            self._class_tar = open_archive(f"{self.path}/{part.wnid}.tar")
-            return self._class_tar.in_order(part, region, alone)
-        return Tree(self.path, self.is_checked, ANNOUNCED_FILES if alone else 1)
-
-    def advise(self, advice: str) -> None:
-        """Do nothing: there is no file yet."""
-
-    def check_unchanged(self) -> None:
-        """Raise `ArchiveError` if the class tar that is read in order was written to.
-
-        Of other trees, a file that is gone is an error when it is read.
-        """
-        if self._class_tar:
-            self._class_tar.check_unchanged()
-
-
-class ClassTar(Archive):
-    """A class tar in a file of its own, opened for each read.
-
-    A thousand are read in turn, and a process may not have so many files open.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._fd = -1
-        opened = open_archive(path)
-        self.path, self.size, self.version = path, opened.size, opened.version
-
-    def _file(self) -> Archive:
-        opened = open_archive(self.path)
-        if (opened.size, opened.version) != (self.size, self.version):
-            problem = "changed while it was being read."
-            raise ArchiveError(self.path, problem, advice="Load it again.")
-        return opened
-
-    def announce(self, offset: int, size: int) -> None:
-        """Let the kernel fetch what will be read soon."""
-        self._file().announce(offset, size)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        return self._file().read(offset, size)
-
-    def read_into(self, offset: int, target: memoryview) -> None:
-        """Fill `target` with the bytes at `offset`, or raise `ArchiveError`."""
-        self._file().read_into(offset, target)
+    def read(self, image: Image) -> bytes:
+        """Return the bytes of an image, or raise `ArchiveError`."""
+        data = read_file(image.path)
+        if len(data) > MAX_IMAGE_BYTES:
+            raise ArchiveError(
+                image.path, f"has {len(data):,} bytes, more than any image.", None, " "
+            )
+        if not data and self._checks:
+            advice = (
+                "Extract the archive again, or put it there instead; `imagenet2012 check` lists "
+                'all that are empty. With verification_mode="no_checks" they are taken as they are.'
+            )
+            problem = "is empty, as files are that an interrupted extraction or copy left."
+            raise ArchiveError(image.path, problem, advice=advice)
+        return data

@@ -21,12 +21,11 @@ if not (_folder / "imagenet2012.py").exists():
     imagenet2012 = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(imagenet2012)
 
+from imagenet2012.decoding import decode_image, read_images  # noqa: E402
 from imagenet2012.ilsvrc2012 import ArchiveError, read_labels  # noqa: E402
 from imagenet2012.imagenet2012 import VERSION, Imagenet2012, Imagenet2012Config  # noqa: E402
-from imagenet2012.in_place import Imagenet2012FileSystem, decode_image, read_images  # noqa: E402
+from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
 from imagenet2012.load import load, register  # noqa: E402
-from imagenet2012.remote import storage as _urls  # noqa: E402
-from imagenet2012.storage import read_urls_with  # noqa: E402
 
 __all__ = [
     "WNIDS",
@@ -41,4 +40,3 @@ __all__ = [
 __version__ = VERSION
 WNIDS = read_labels().wnids
 register()
-read_urls_with(_urls)

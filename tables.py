@@ -1,0 +1,88 @@
+"""Rows as Arrow tables, the next one made while the last is written."""
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .rows import Row
+
+MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
+
+
+def tables_of(rows: Iterator[Row], length: int) -> Iterator[pa.Table]:
+    """Yield tables of `length` rows, of fewer if their images are large together."""
+    chosen: list[Row] = []
+    volume = 0
+    for row in rows:
+        chosen.append(row)
+        volume += len(row.data or b"")
+        if len(chosen) >= length or volume > MAX_TABLE_BYTES:
+            yield table_of(chosen)
+            chosen, volume = [], 0
+    if chosen:
+        yield table_of(chosen)
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """Return a table of rows, as the dataset is stored."""
+    names, paths, data, labels = zip(*rows, strict=True)
+    if data[0] is None:
+        stored = pa.nulls(len(data), pa.binary())
+    else:  # joined at once, which takes a third of the time that `pa.array` does
+        ends = pa.array([0, *itertools.accumulate(map(len, data))], pa.int32())
+        joined = pa.py_buffer(b"".join(data))
+        stored = pa.Array.from_buffers(pa.binary(), len(data), [None, ends.buffers()[1], joined])
+    image = pa.StructArray.from_arrays([stored, pa.array(paths, pa.string())], ["bytes", "path"])
+    columns = {"file_name": pa.array(names, pa.string()), "image": image}
+    return pa.table({**columns, "label": pa.array(labels, pa.int64())})
+
+
+def prefetched(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield items, of which a thread makes the next one while one is used.
+
+    The thread does not keep the process from ending, as one that waits for a server would.
+    """
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    made: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def make() -> None:
+        while wanted.get():
+            try:
+                made.put((next(items, None), None))
+            except BaseException as error:
+                made.put((None, error))
+
+    threading.Thread(target=make, name="imagenet2012-tables", daemon=True).start()
+    wanted.put(True)
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            wanted.put(True)
+            yield item
+    finally:
+        wanted.put(False)
+
+
+def repeated_name(files: Sequence[str]) -> str | None:
+    """Return a file name that appears more than once in the Arrow or Parquet files of a split."""
+    chunks: list[pa.Array] = []
+    for file in files:
+        if file.endswith(".parquet"):
+            chunks += pq.read_table(file, columns=["file_name"])["file_name"].chunks
+        else:
+            stream = pa.ipc.open_stream(pa.memory_map(file))
+            chunks += [pa.array(batch["file_name"].to_pylist()) for batch in stream]
+    names = pa.chunked_array(chunks, pa.string())
+    if pc.count_distinct(names).as_py() == len(names):
+        return None
+    return next(one["values"] for one in pc.value_counts(names).to_pylist() if one["counts"] > 1)
