@@ -129,15 +129,16 @@ def _front_matter(files: dict[Plan, list[Path]]) -> DatasetCardData:
     """Return the metadata as `datasets` writes them when it pushes a dataset."""
     rows = sum(plan.rows for plan in files)
     schema = pq.read_schema(next(iter(files.values()))[0])
+    sizes = [sum(path.stat().st_size for path in paths) for paths in files.values()]
     splits = {
-        plan.split: datasets.SplitInfo(plan.split, _num_bytes(paths), plan.rows)
-        for plan, paths in files.items()
+        plan.split: datasets.SplitInfo(plan.split, size, plan.rows)
+        for plan, size in zip(files, sizes, strict=True)
     }
     info = datasets.DatasetInfo(
         features=datasets.Features.from_arrow_schema(schema),
         splits=datasets.SplitDict(splits),
-        download_size=sum(path.stat().st_size for paths in files.values() for path in paths),
-        dataset_size=sum(split.num_bytes for split in splits.values()),
+        download_size=sum(sizes),
+        dataset_size=sum(sizes),
     )
     data = DatasetCardData(
         pretty_name="ImageNet-1k (ILSVRC2012)",
@@ -155,11 +156,6 @@ def _front_matter(files: dict[Plan, list[Path]]) -> DatasetCardData:
     )
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
     return data
-
-
-def _num_bytes(paths: list[Path]) -> int:
-    footers = map(pq.read_metadata, paths)
-    return sum(f.row_group(i).total_byte_size for f in footers for i in range(f.num_row_groups))
 
 
 def get_repository(repo_id: str, public: bool) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import logging
@@ -25,11 +26,11 @@ from imagenet2012 import check as checks
 from imagenet2012 import export as exports
 from imagenet2012.archives import archives_in, find_archives
 from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, logger
+from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_url, logger
 from imagenet2012.trees import trees_in
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-SHOWN = 10  # places of a problem, without --verbose
+SHOWN = 5  # places of a problem, without --verbose
 
 # ------------------------------------------------------------------------- what may be typed
 
@@ -37,23 +38,30 @@ SHOWN = 10  # places of a problem, without --verbose
 def folder_of(given: str | None) -> str:
     """Return the folder of the archives: the one that was typed, or that the variable names."""
     given = os.environ.get(FOLDER_VARIABLE) if given is None else given
-    if given is None:
-        raise click.UsageError(f"Missing argument 'DIR', as {FOLDER_VARIABLE} is not set.")
-    if not given.strip():
-        raise click.UsageError("DIR is empty: is a variable unset that should hold it?")
+    if not (given or "").strip():
+        raise click.UsageError(
+            f"DIR is missing, and {FOLDER_VARIABLE} is not set."
+            if given is None
+            else "DIR is empty: is a variable unset that should hold it?"
+        )
     return absolute(given)
 
 
-def output_of(given: str | None) -> Path:
+def output_of(given: str) -> Path:
     """Return the folder to write to, which is none of archives or of what was extracted."""
-    if given is None:
-        raise click.UsageError("Missing argument 'OUTPUT'.")
     if not given.strip() or is_url(given):
         raise click.UsageError(f"OUTPUT is a folder of this machine, not {given!r}.")
     path = absolute(given)
     if archives_in(path) or trees_in(path, {}):
         raise click.UsageError(f"{path} holds the images: write to another folder.")
     return Path(path)
+
+
+def folders_of(given: tuple[str, ...]) -> tuple[str, Path]:
+    """Return DIR, which may be left out, and OUTPUT."""
+    if not 1 <= len(given) <= 2:
+        raise click.UsageError(f"Pass DIR and OUTPUT; or, if {FOLDER_VARIABLE} is set, OUTPUT.")
+    return folder_of(given[0] if len(given) == 2 else None), output_of(given[-1])
 
 
 class FileSize(click.ParamType):
@@ -87,19 +95,9 @@ num_proc_option = click.option(
 )
 
 
-def writes_shards(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command DIR, which may be left out before OUTPUT, and what all of these verbs take."""
-
-    def with_folders(first: str | None, second: str | None, **options: Any) -> None:
-        folder, output = (None, first) if second is None else (first, second)
-        command(folder=folder_of(folder), output=output_of(output), **options)
-
-    with_folders.__name__, with_folders.__doc__ = command.__name__, command.__doc__
-    with_folders.__dict__ |= command.__dict__  # where click notes the other options
-    for decorate in (num_proc_option, no_checks_option, split_option):
-        with_folders = decorate(with_folders)
-    second = click.argument("second", metavar="OUTPUT", required=False)
-    return click.argument("first", metavar="[DIR]", required=False)(second(with_folders))
+folders_argument = click.argument(
+    "folders", metavar="[DIR] OUTPUT", nargs=-1, callback=lambda _, __, given: folders_of(given)
+)
 
 
 class Verbs(click.Group):
@@ -198,7 +196,10 @@ def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int
 
 
 @main.command(short_help="Write a small dataset whose images stay in the archives.")
-@writes_shards
+@folders_argument
+@split_option
+@no_checks_option
+@num_proc_option
 @click.option("--portable", is_flag=True, help="Hold the archives' names instead of their paths.")
 @click.option(
     "--shards",
@@ -207,7 +208,7 @@ def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int
     type=click.IntRange(1, 99_999),
     help="Files of each split, into which streams and workers divide it.",
 )
-def index(output: Path, portable: bool, shards: int, **source: Any) -> None:
+def index(portable: bool, shards: int, **chosen: Any) -> None:
     """Write an index of the images in DIR to the folder OUTPUT: Parquet and a card.
 
     Its rows hold where in the archives each image is, in shuffled order. Each program that takes a
@@ -222,22 +223,14 @@ def index(output: Path, portable: bool, shards: int, **source: Any) -> None:
       imagenet2012 index ~/imagenet ~/imagenet-index
       imagenet2012 index ~/imagenet ~/imagenet-index --portable --split train
     """
-
-    def plan(dataset: datasets.Dataset, split: str, path: str) -> exports.SplitExport:
-        if portable and is_dir(path):
-            raise ValueError(
-                f"{path} was extracted: an index of it holds paths, which mean nothing on other "
-                "machines. --portable is for archives alone."
-            )
-        by_name = portable or is_url(path)
-        return exports.plan_index(dataset, split, path, shards=shards, portable=by_name)
-
-    write(output, plan, 1, **source)
-    click.echo(f'Load it with: datasets.load_dataset("{output}")')
+    write(functools.partial(exports.plan_index, shards=shards, portable=portable), **chosen)
 
 
 @main.command(short_help="Write the images as Parquet, resized if wanted; push them to the Hub.")
-@writes_shards
+@folders_argument
+@split_option
+@no_checks_option
+@num_proc_option
 @click.option("--size", type=click.IntRange(16), help="Resize to this shortest side (pixels).")
 @click.option(
     "--quality",
@@ -252,13 +245,7 @@ def index(output: Path, portable: bool, shards: int, **source: Any) -> None:
 @click.option("--push", metavar="REPO_ID", help="Upload OUTPUT to this dataset of the Hub.")
 @click.option("--public", is_flag=True, help="The dataset of --push is not private.")
 def export(
-    output: Path,
-    size: int | None,
-    quality: int,
-    shard_size: int,
-    push: str | None,
-    public: bool,
-    **source: Any,
+    folders: tuple[str, Path], push: str | None, public: bool, size: int | None, **chosen: Any
 ) -> None:
     """Write the images in DIR to the folder OUTPUT: shuffled Parquet shards and a card.
 
@@ -275,55 +262,51 @@ def export(
       imagenet2012 export ~/imagenet ~/in256 --size 256 --push me/in256
     """
     if push is not None:
+        card.check_card(folders[1])
         with hub_errors(push):
             card.get_repository(push, public)
-    resizing = {"size": size, "quality": quality if size else None}
-
-    def plan(dataset: datasets.Dataset, split: str, path: str) -> exports.SplitExport:
-        return exports.plan_export(dataset, split, path, shard_size=shard_size, **resizing)
-
-    files = write(output, plan, push=push, **source)
-    click.echo(f'Load it with: datasets.load_dataset("{output}")')
+    shard_size, quality = chosen.pop("shard_size"), chosen.pop("quality") if size else None
+    plan = functools.partial(exports.plan_export, shard_size=shard_size, size=size, quality=quality)
+    files = write(plan, folders, name=push, **chosen)
     if push is not None:
         with hub_errors(push):
-            card.upload(output, files, push)
+            card.upload(folders[1], files, push)
         click.echo(f"Uploaded to the dataset repository {push}.")
 
 
-Planner = Callable[[datasets.Dataset, str, str], exports.SplitExport]
-
-
 def write(
-    output: Path,
-    plan: Planner,
-    folder: str,
+    plan: Callable[[datasets.Dataset, str, str], exports.SplitExport],
+    folders: tuple[str, Path],
     splits: tuple[str, ...],
     no_checks: bool,
     num_proc: int,
-    push: str | None = None,
+    name: str | None = None,
 ) -> list[Path]:
     """Write the shards of all splits, then the card; return all files that belong to it."""
+    folder, output = folders
+    data = output / "data"
     card.check_card(output)
     archives = find_archives(folder)
-    data = output / "data"
+    loaded = {
+        split: load_in_place(folder, split, no_checks, num_proc) for split in splits or archives
+    }
     data.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(output / ".imagenet2012.lock", timeout=0):
-            planned = []
-            for split in splits or archives:
-                dataset = load_in_place(folder, split, no_checks, num_proc)
-                planned.append(plan(dataset, split, archives[split]))
-                exports.check_folder(planned[-1].plan, data)
+            planned = [plan(dataset, split, archives[split]) for split, dataset in loaded.items()]
+            for one in planned:
+                exports.check_folder(one.plan, data)
             exports.check_room(planned, data)
             follow(planned, exports.write_shards(planned, data, num_proc))
-            return card.write_card(output, push or str(output))
+            files = card.write_card(output, name or str(output))
     except filelock.Timeout:
         raise BlockingIOError(
-            f"Another process is writing to {output}: wait until it has ended, or pass another "
-            "OUTPUT."
+            f"Another process is writing to {output}: wait for its end, or pass another OUTPUT."
         ) from None
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted. The same command goes on where it was.") from None
+    click.echo(f"Load it with: datasets.load_dataset({json.dumps(str(output))})")
+    return files
 
 
 def load_in_place(folder: str, split: str, no_checks: bool, num_proc: int) -> datasets.Dataset:
@@ -400,14 +383,88 @@ def check(
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq '.splits[].problems'
     """
-    options = checks.Options(not no_checks, with_hash, decode, CORES)
-    found = checks.check(folder, splits, options, bar_of)
+    ways = checks.Ways(not no_checks, with_hash, decode, CORES)
+    missing, reports = checks.check(folder, splits, ways)
+    ok = not missing and not any(report.problems for report in reports)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        told = {"ok": ok, "missing": missing, "splits": list(map(dataclasses.asdict, reports))}
+        click.echo(json.dumps(told, indent=2))
     else:
-        for report in found.reports:
-            print_report(report, sys.maxsize if verbose else SHOWN)
-        for split in found.missing:
-            click.echo(f"{click.style(split, bold=True)}  missing\n")
-        click.echo("All OK." if found.ok else "Not all is OK.")
-    sys.exit(not found.ok)
+        for report in reports:
+            print_report(report, None if verbose else SHOWN)
+        for split in missing:
+            click.echo(click.style(split, bold=True) + "  missing")
+        click.echo("All OK." if ok else "Not all is OK.")
+    sys.exit(not ok)
+
+
+def print_report(report: checks.Report, shown: int | None) -> None:
+    """Print what was found of a split, and of each problem the first places, or all."""
+    click.echo(f"{click.style(report.split, bold=True)}  {report.path}")
+    for name, figure in report.figures.items():
+        of = f"  of {figure['official']:,}" if figure["official"] else ""
+        click.echo(f"  {name:<8}{figure['found']:>16,}{of}")
+    for line in filter(None, (report.shards, report.sha256)):
+        click.echo(f"  {line}")
+    for kind, places in report.problems.items():
+        count = f": {len(places):,}" if places else ""
+        click.echo(f"  {click.style('!', fg='red')} {kind}{count}")
+        for place in places[:shown]:
+            click.echo(f"      {place}")
+        if len(places) > len(places[:shown]):
+            click.echo("      … (all of them: --verbose, or --json)")
+
+
+# ------------------------------------------------------------------------- show
+
+
+@main.command(short_help="Draw a contact sheet of random images.")
+@dir_argument
+@click.option("--split", type=click.Choice(tuple(SOURCES)), help="Default: validation, if there.")
+@click.option("--classes", help="Names, wnids or labels, separated by commas.")
+@click.option("--count", default=32, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the choice.")
+@click.option(
+    "-o",
+    "--output",
+    default="contact_sheet.png",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+@no_checks_option
+def show(
+    folder: str,
+    split: str | None,
+    classes: str | None,
+    count: int,
+    seed: int,
+    output: Path,
+    no_checks: bool,
+) -> None:
+    """Draw a contact sheet (PNG) of random images in DIR with their names.
+
+    \b
+    Examples:
+      imagenet2012 show ~/imagenet
+      imagenet2012 show ~/imagenet --split train --classes "tench,n01484850"
+    """
+    sheet.check_picture(output)
+    archives = find_archives(folder)
+    split = split or ("validation" if "validation" in archives else next(iter(archives)))
+    dataset = imagenet2012.load(
+        folder, "in_place", split=split, verification_mode=mode_of(no_checks)
+    )
+    order = sheet.chosen_rows(dataset, classes, seed)
+
+    def pass_over(error: Exception) -> None:
+        click.echo(f"Passed over: {error}", err=True)
+
+    rows = list(itertools.islice(sheet.sound_rows(dataset, order, pass_over), count))
+    if not rows:
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    sheet.draw(rows, dataset.features["label"].names).save(output, "PNG")
+    click.echo(f"{output}: {len(rows)} {split} images")
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ from imagenet2012.archives import check_space
 from imagenet2012.decoding import naming, read_images, upright
 from imagenet2012.ilsvrc2012 import SOURCES, without_secrets
 from imagenet2012.in_place import PREFIX
-from imagenet2012.storage import MEAN_IMAGE_BYTES
+from imagenet2012.storage import MEAN_IMAGE_BYTES, is_dir, is_url
 from imagenet2012.trees import status_of_split
 
 R = TypeVar("R")
@@ -132,12 +132,22 @@ class SplitExport:
 def plan_index(
     dataset: datasets.Dataset, split: str, path: str, *, shards: int, portable: bool
 ) -> SplitExport:
-    """Plan an index of the archive at `path`, whose rows `dataset` holds in place."""
-    archive = SOURCES[split].file_names[0] if portable else path
+    """Plan an index of the archive at `path`, whose rows `dataset` holds in place.
+
+    Raises
+    ------
+    ValueError
+        If its rows hold paths, but must be `portable`.
+    """
+    if portable and is_dir(path):
+        raise ValueError(
+            f"{path} was extracted: an index of it holds paths, which mean nothing on other "
+            "machines. --portable is for archives alone."
+        )
+    by_name = portable or is_url(path)
+    archive = SOURCES[split].file_names[0] if by_name else path
     plan = dataclasses.replace(_plan(dataset, split, path, shards), in_place=archive)
-    rows = _rows_of(dataset)
-    if portable:
-        rows = _renamed(rows, archive)
+    rows = _renamed(_rows_of(dataset), archive) if by_name else _rows_of(dataset)
     return SplitExport(plan, rows, _features(dataset), plan.rows * INDEX_ROW_BYTES)
 
 
@@ -281,8 +291,7 @@ def write_shards(exports: list[SplitExport], data: Path, processes: int) -> Iter
         for group in export.groups(shard)
     )
     images = sum(export.plan.rows for export in exports if not export.plan.in_place)
-    processes = min(processes, 1 + images // IMAGES_A_PROCESS)
-    with contextlib.closing(in_processes(with_images, tasks, processes)) as tables:
+    with contextlib.closing(in_processes(with_images, tasks, processes, images)) as tables:
         for export, shard in missing:
             yield from _write_shard(export, shard, data, tables)
 
@@ -369,19 +378,19 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
 
 
 def in_processes(
-    function: Callable[..., R], tasks: Iterable[tuple[Any, ...]], processes: int
+    function: Callable[..., R], tasks: Iterable[tuple[Any, ...]], processes: int, images: int
 ) -> Iterator[R]:
     """Yield what a function returns for each tuple of arguments, in their order.
 
-    A few tasks more than there are processes are under way. A single process is this one.
+    Of some `images` in all, so few may be read that it does not pay to start so many `processes`. A
+    single one is this one. A few tasks more than there are processes are under way.
     """
+    processes = min(processes, 1 + images // IMAGES_A_PROCESS, 61)  # Windows can wait for 61
     if processes == 1:
         yield from itertools.starmap(function, tasks)
         return
-    context = multiprocessing.get_context("spawn")
     waiting: deque[Any] = deque()
-    processes = min(processes, 61)  # as many as Windows can wait for
-    with ProcessPoolExecutor(processes, context, _begin) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin) as pool:
         try:
             for task in tasks:
                 waiting.append(pool.submit(function, *task))
