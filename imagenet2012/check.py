@@ -18,11 +18,19 @@ from tqdm import tqdm
 
 from imagenet2012.archives import archives_in, check_kind, find_archives, given_archives, sha256_of
 from imagenet2012.decoding import decode_image
-from imagenet2012.export import Plan, in_processes, plans_in, read_record
+from imagenet2012.export import ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
-from imagenet2012.in_place import missing_images, open_named
+from imagenet2012.in_place import missing_images
 from imagenet2012.rows import Row, RowReader, Stretch, stretches_of
-from imagenet2012.storage import MEAN_IMAGE_BYTES, Part, is_dir, is_url, open_file
+from imagenet2012.storage import (
+    FOLDER_VARIABLE,
+    MEAN_IMAGE_BYTES,
+    Part,
+    absolute,
+    is_dir,
+    is_url,
+    open_file,
+)
 from imagenet2012.tar_reader import class_tars
 from imagenet2012.trees import Faults, in_threads, list_tree
 
@@ -258,46 +266,28 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
     report.add_figure("images", plan.rows, SOURCES[plan.split].num_examples, strict)
     others = {path.name for path in data.glob(f"{plan.split}-*.parquet")} - set(plan.names())
     report.problems.add("files of another export, which are loaded with this one", *sorted(others))
-    is_here = _is_archive_here(plan, report.problems)
     for shard, name in enumerate(tqdm(plan.names(), plan.split, disable=None, leave=False)):
         if not (data / name).exists():
             report.problems.add("shards that are missing", name)
         elif read_record(data / name) != plan.record(shard):
             report.problems.add("shards that are damaged, of another export, or misplaced", name)
         else:
-            for kind, place in _problems_of_shard(data / name, is_here):
-                report.problems.add(kind, place)
+            _read_shard(data / name, plan, report.problems)
     return report
 
 
-def _is_archive_here(plan: Plan, problems: Faults) -> bool:
-    """Tell whether the images of an index can be looked at; of URLs each would be a request."""
-    if not plan.in_place or is_dir(plan.in_place):
-        return bool(plan.in_place)
-    try:
-        archive = open_named(plan.in_place)
-    except ArchiveError as error:
-        problems[first_line(error)] = []
-        return False
-    if archive.size != plan.archive_bytes:
-        found = f"{archive.path} has {archive.size:,} bytes, that of the index had "
-        problems[f"{found}{plan.archive_bytes:,}"] = []
-        return False
-    return not is_url(archive.path)
-
-
-def _problems_of_shard(path: Path, is_archive_here: bool) -> Iterator[tuple[str, str]]:
-    """Read a whole shard, and look at the images that it points to."""
+def _read_shard(path: Path, plan: Plan, problems: Faults) -> None:
+    """Note what is wrong with the pages of a shard, and with the images that it points to."""
+    is_here = plan.in_place and not is_url(absolute(os.environ.get(FOLDER_VARIABLE, "")))
     places: list[str] = []
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(100):
-                images = batch["image"].field("path") if is_archive_here else ()
-                places.extend(image.as_py() for image in images)
+            for batch in file.iter_batches(ROWS_IN_A_GROUP):
+                if is_here:  # at a URL, each image would be a request
+                    places.extend(batch["image"].field("path").to_pylist())
     except (OSError, pa.ArrowException) as error:
-        yield "shards that are damaged", f"{path.name}: {first_line(error)}"
+        problems.add("shards that are damaged", f"{path.name}: {first_line(error)}")
     try:
-        for name in missing_images(places):
-            yield "images that are not where the index says", name
+        problems.add("images that are not where the index says", *missing_images(places))
     except ArchiveError as error:
-        yield "archives that cannot be read", first_line(error)
+        problems[first_line(error)] = []

@@ -5,10 +5,9 @@ import dataclasses
 import functools
 import itertools
 import json
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from imagenet2012 import check as checks
 from imagenet2012 import export as exports
 from imagenet2012.archives import archives_in, find_archives
 from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_url, logger
+from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_url
 from imagenet2012.trees import trees_in
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -37,13 +36,9 @@ SHOWN = 5  # places of a problem, without --verbose
 
 def folder_of(given: str | None) -> str:
     """Return the folder of the archives: the one that was typed, or that the variable names."""
-    given = os.environ.get(FOLDER_VARIABLE) if given is None else given
-    if not (given or "").strip():
-        raise click.UsageError(
-            f"DIR is missing, and {FOLDER_VARIABLE} is not set."
-            if given is None
-            else "DIR is empty: is a variable unset that should hold it?"
-        )
+    given = os.environ.get(FOLDER_VARIABLE, "") if given is None else given
+    if not given.strip():
+        raise click.UsageError(f"DIR is missing or empty, and {FOLDER_VARIABLE} is not set.")
     return absolute(given)
 
 
@@ -64,17 +59,11 @@ def folders_of(given: tuple[str, ...]) -> tuple[str, Path]:
     return folder_of(given[0] if len(given) == 2 else None), output_of(given[-1])
 
 
-class FileSize(click.ParamType):
-    """A number of bytes such as 500MB."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, *args: Any) -> int:
-        """Return the number."""
-        with contextlib.suppress(ValueError):
-            if (number := convert_file_size_to_int(value)) > 0:
-                return number
-        return self.fail(f"{value!r} is not a size such as 500MB or 1GB.", *args)
+def size_of(given: str) -> int:
+    """Return a number of bytes such as 500MB."""
+    if (number := convert_file_size_to_int(given)) < 1:
+        raise ValueError
+    return number
 
 
 dir_argument = click.argument(
@@ -95,6 +84,11 @@ num_proc_option = click.option(
 )
 
 
+def options_of_work(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options that say which images it takes, and in how many processes."""
+    return split_option(no_checks_option(num_proc_option(command)))
+
+
 folders_argument = click.argument(
     "folders", metavar="[DIR] OUTPUT", nargs=-1, callback=lambda _, __, given: folders_of(given)
 )
@@ -107,38 +101,10 @@ class Verbs(click.Group):
         """Run a command."""
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
-        with warnings_said():
-            try:
-                return super().invoke(ctx)
-            except BrokenProcessPool:
-                raise click.ClickException(
-                    "A process was killed, perhaps for want of memory: try a lower --num-proc."
-                ) from None
-            except OSError as error:
-                named = error.strerror and error.filename
-                text = f"{error.filename}: {error.strerror}." if named else str(error)
-                raise click.ClickException(text) from None
-            except (ImportError, ValueError, DatasetsError) as error:
-                raise click.ClickException(str(error)) from None
-
-
-class Warnings(logging.Handler):
-    """Prints what is logged with its level, such as "Warning: "."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        click.echo(f"{record.levelname.capitalize()}: {record.getMessage()}", err=True)
-
-
-@contextlib.contextmanager
-def warnings_said() -> Iterator[None]:
-    """Print warnings of this package as `Warnings` does."""
-    before = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [Warnings()], False
-    try:
-        yield
-    finally:
-        logger.handlers, logger.propagate = before
+        try:
+            return super().invoke(ctx)
+        except (OSError, ImportError, ValueError, DatasetsError, BrokenProcessPool) as error:
+            raise click.ClickException(str(error)) from error
 
 
 def mode_of(no_checks: bool) -> str:
@@ -168,9 +134,7 @@ def main() -> None:
 
 @main.command(short_help="Copy the images into the cache of datasets.")
 @dir_argument
-@split_option
-@no_checks_option
-@num_proc_option
+@options_of_work
 def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int) -> None:
     """Copy the images in DIR into the cache, where imagenet2012.load and load_dataset find them.
 
@@ -197,9 +161,7 @@ def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int
 
 @main.command(short_help="Write a small dataset whose images stay in the archives.")
 @folders_argument
-@split_option
-@no_checks_option
-@num_proc_option
+@options_of_work
 @click.option("--portable", is_flag=True, help="Hold the archives' names instead of their paths.")
 @click.option(
     "--shards",
@@ -228,9 +190,7 @@ def index(portable: bool, shards: int, **chosen: Any) -> None:
 
 @main.command(short_help="Write the images as Parquet, resized if wanted; push them to the Hub.")
 @folders_argument
-@split_option
-@no_checks_option
-@num_proc_option
+@options_of_work
 @click.option("--size", type=click.IntRange(16), help="Resize to this shortest side (pixels).")
 @click.option(
     "--quality",
@@ -240,7 +200,7 @@ def index(portable: bool, shards: int, **chosen: Any) -> None:
     help="Of the JPEGs that --size makes.",
 )
 @click.option(
-    "--shard-size", default="500MB", show_default=True, type=FileSize(), help="Of a file, about."
+    "--shard-size", default="500MB", show_default=True, type=size_of, help="Of a file, about."
 )
 @click.option("--push", metavar="REPO_ID", help="Upload OUTPUT to this dataset of the Hub.")
 @click.option("--public", is_flag=True, help="The dataset of --push is not private.")
@@ -321,7 +281,7 @@ def load_in_place(folder: str, split: str, no_checks: bool, num_proc: int) -> da
     return dataset
 
 
-def follow(planned: list[exports.SplitExport], steps: Iterator[exports.Step]) -> None:
+def follow(planned: list[exports.SplitExport], steps: Iterable[exports.Step]) -> None:
     """Show how the writing goes on: a bar, or without a terminal a line for each shard."""
     total = sum(export.plan.rows for export in planned)
     written = 0

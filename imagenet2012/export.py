@@ -18,7 +18,7 @@ import signal
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -152,14 +152,22 @@ def plan_index(
 
 
 def plan_export(
-    dataset: datasets.Dataset, split: str, path: str, *, shard_size: int, **resizing: int | None
+    dataset: datasets.Dataset,
+    split: str,
+    path: str,
+    *,
+    shard_size: int,
+    size: int | None = None,
+    quality: int | None = None,
 ) -> SplitExport:
     """Plan an export of the images of the archive at `path`, whose rows `dataset` holds in place.
 
     Their bytes, and by them the number of shards, are those of the archive; of resized images they
-    follow from a sample. For `resizing` see ``size`` and ``quality`` of `Plan`.
+    follow from a sample. For the options see `Plan`.
     """
-    plan = dataclasses.replace(_plan(dataset, split, path), shard_size=shard_size, **resizing)
+    plan = dataclasses.replace(
+        _plan(dataset, split, path), shard_size=shard_size, size=size, quality=quality
+    )
     rows, num_bytes = _rows_of(dataset), plan.archive_bytes
     if plan.size:
         sample = np.random.default_rng(SEED).permutation(plan.rows)[:SAMPLE]
@@ -379,7 +387,7 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
 
 def in_processes(
     function: Callable[..., R], tasks: Iterable[tuple[Any, ...]], processes: int, images: int
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield what a function returns for each tuple of arguments, in their order.
 
     Of some `images` in all, so few may be read that it does not pay to start so many `processes`. A
