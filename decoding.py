@@ -8,7 +8,6 @@ from typing import Any
 
 import datasets
 import PIL.Image
-import PIL.ImageOps
 
 from .in_place import PREFIX, announce_place, read_place
 from .storage import begun_ahead, is_url
@@ -62,18 +61,15 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """Turn an image as its EXIF orientation says; leave it as it is if that cannot be read."""
     try:
-        orientation = image.getexif().get(ORIENTATION)
-        if orientation not in TURNS:
-            return image
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # broken metadata have many ways to fail, and pixels do not depend on them
         return image
-    try:
-        return PIL.ImageOps.exif_transpose(image)
-    except Exception:  # it writes the metadata anew, which odd ones do not survive
-        turned = image.transpose(TURNS[orientation])
-        for key in METADATA:  # else it could be turned twice
-            turned.info.pop(key, None)
-        return turned
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in METADATA:  # else it could be turned twice
+        turned.info.pop(key, None)
+    return turned
 
 
 def naming(error: Exception, name: str) -> Exception:

@@ -19,22 +19,13 @@ which ``::`` in a path is special. So paths here are strings with ``/``, and onl
 """
 
 import dataclasses
-import hashlib
 import inspect
-import io
-import json
-import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets.exceptions import (
-    DatasetGenerationError,
-    ManualDownloadError,
-    NonMatchingSplitsSizesError,
-)
+from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 
 from .archives import (
     INSTRUCTIONS,
@@ -46,50 +37,30 @@ from .archives import (
     check_space,
     find_archives,
     given_archives,
-    meant,
+    size_of,
     warn_of_missing,
 )
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
-from .ilsvrc2012 import DOWNLOAD_PAGE, SOURCES, ArchiveError, read_labels, without_secrets
+from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
-from .remote import Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
-from .storage import Part, absolute, is_dir, is_url, logger, open_file
+from .splits import (
+    DATA_HASH,
+    clear_leftovers,
+    copies_in,
+    copy_name,
+    counts_told,
+    cut_split,
+    hash_of,
+    official_splits,
+    seen,
+    warn_of_copy,
+    write_note,
+)
+from .storage import Part, absolute, is_dir, is_url, open_file
 from .tables import prefetched, repeated_name, tables_of
 from .tar_reader import TarReader
-from .trees import is_folder, status_of_split
-
-# ------------------------------------------------------------------------- what the dataset is
-
-NAME = "imagenet2012"
-VERSION = "5.0.0"
-# Stands in the path of a copy for the hash of this source that `datasets` would put there: a new
-# release must not cost anybody 144 GiB and an hour unless it changes the data.
-DATA_HASH = f"data-{VERSION}"
-NOTE = "archives.json"  # beside a copy: what it was made of
-
-DESCRIPTION = """\
-ILSVRC 2012, commonly known as ImageNet-1k, is an image dataset organised according to the WordNet \
-hierarchy: 1000 synsets, each with 732 to 1300 training images and 50 validation images, \
-quality-controlled and annotated by hand. 1,281,167 images for training, 50,000 for validation and \
-100,000 for testing, the last without public labels."""
-
-CITATION = """\
-@article{ILSVRC15,
-  author  = {Olga Russakovsky and Jia Deng and Hao Su and Jonathan Krause and Sanjeev Satheesh and
-             Sean Ma and Zhiheng Huang and Andrej Karpathy and Aditya Khosla and Michael Bernstein
-             and Alexander C. Berg and Li Fei-Fei},
-  title   = {{ImageNet Large Scale Visual Recognition Challenge}},
-  journal = {International Journal of Computer Vision (IJCV)},
-  year    = {2015},
-  volume  = {115},
-  number  = {3},
-  pages   = {211--252},
-  doi     = {10.1007/s11263-015-0816-y}
-}"""
-
-HOMEPAGE = "https://image-net.org/"
-LICENSE = f"ImageNet terms of access: non-commercial research and education. See {DOWNLOAD_PAGE}"
+from .trees import is_folder
 
 # ------------------------------------------------------------------------- what can be chosen
 
@@ -116,36 +87,6 @@ class Imagenet2012Config(datasets.BuilderConfig):
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
-
-
-def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
-    """Cut an expression such as ``train[:10%]+validation`` into parts of one split each.
-
-    Parameters
-    ----------
-    split : str or datasets.ReadInstruction
-    splits : iterable of str
-        What ``all`` stands for.
-
-    Returns
-    -------
-    list of (str, str)
-        The name of the split, and the part of it.
-
-    Raises
-    ------
-    ValueError
-        If there is no such split.
-    """
-    if str(split) == "all":
-        return [(name, name) for name in splits]
-    if not isinstance(split, datasets.ReadInstruction):
-        split = datasets.ReadInstruction.from_spec(str(split))
-    parts = [(re.split(r"\W", part, maxsplit=1)[0], part) for part in split.to_spec().split("+")]
-    for name, _ in parts:
-        if name not in SOURCES:
-            raise ValueError(f"There is no split {name!r}{meant(name, SOURCES)}")
-    return parts
 
 
 # ------------------------------------------------------------------------- the builder
@@ -188,6 +129,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         Imagenet2012Config("in_place", VERSION, description="The images stay in the archives."),
     ]
     DEFAULT_CONFIG_NAME = "default"
+    info: datasets.DatasetInfo
     mode = datasets.VerificationMode.BASIC_CHECKS
     _get_examples_iterable_for_split = (
         datasets.GeneratorBasedBuilder._get_examples_iterable_for_split
@@ -202,17 +144,23 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         options, files = kwargs.get("storage_options"), kwargs.pop("data_files", None)
         self._not_found: ManualDownloadError | None = None
-        self.archives, self._of_split = {}, {}
+        self._of_split: dict[str, Imagenet2012] = {}
+        self.archives: dict[str, str] = {}
         try:
-            self.archives = _archives_of(files, kwargs.get("data_dir"), options)
+            folder = kwargs.get("data_dir")
+            self.archives = (
+                given_archives(files, folder, options) if files else find_archives(folder, options)
+            )
         except ManualDownloadError as error:
             self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
-        found = self.archives or _copies_in(cache, name)
-        self.splits = tuple(kwargs.get("splits") or found)
-        kwargs["config_id"] = _copy_id(name, self.splits, self.archives, options)
+        self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
+        kwargs["config_id"] = f"{name}-all"  # where nothing is written
+        if len(self.splits) == 1:
+            (split,) = self.splits
+            kwargs["config_id"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
-            kwargs["config_id"] += f"-{_hash(repr(kwargs['features']))}"
+            kwargs["config_id"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. Rows in place are small, and each of their batches
         # takes 64 kB in a process that loads them.
         batch = 10_000 if name == "in_place" else 100
@@ -223,10 +171,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
-            description=DESCRIPTION,
-            citation=CITATION,
-            homepage=HOMEPAGE,
-            license=LICENSE,
+            **INFO,
             features=self._features(),
             supervised_keys=datasets.info.SupervisedKeysData("image", "label"),
         )
@@ -285,7 +230,14 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(output_dir, *args, **kwargs)
         if not self._is_new:
-            self._look_at_copy()
+            (split,) = self.splits
+            count = self.info.splits[split].num_examples if self._checks else None
+            path = self.archives.get(split, "")
+            warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
+
+    @property
+    def _checks(self) -> bool:
+        return self.mode != datasets.VerificationMode.NO_CHECKS
 
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
@@ -295,8 +247,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             one.mode = self.mode
             one.check_archives(strict=True)
         if self.config.name == "default" and not is_url(self._cache_dir_root):
-            sizes = (status_of_split(path) for one in new for path in one._chosen.values())
-            check_space(self._cache_dir_root, sum(status.size for status in sizes if status))
+            paths = [path for one in new for path in one._chosen.values()]
+            check_space(self._cache_dir_root, sum(map(size_of, paths)))
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
@@ -307,78 +259,25 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
     ) -> None:
         self._is_new = True
-        self._clear_leftovers()
-        self._name_classes()
-        checks = verification_mode != datasets.VerificationMode.NO_CHECKS
-        self.info.splits = _official(self._chosen) if checks else None
-        self.info.download_checksums = None  # recorded ones would be held to what it downloaded
-        prepare: Any = (
-            datasets.DatasetBuilder._download_and_prepare
-        )  # no keys are checked for tables
-        try:
-            prepare(self, dl_manager, verification_mode, **kwargs)
-        except NonMatchingSplitsSizesError as error:
-            raise NonMatchingSplitsSizesError(_wrong_counts(self._chosen, error)) from error
         if self._writes_here:
-            self._check_names()
-            self._write_note()
+            clear_leftovers(self._output_dir)
+        self._name_classes()
+        self.info.splits = official_splits(self._chosen) if self._checks else None
+        self.info.download_checksums = None  # recorded ones would be held to what it downloaded
+        prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
+        with counts_told(self._chosen):
+            prepare(self, dl_manager, verification_mode, **kwargs)
+        if self._writes_here:
+            for split, path in self._chosen.items():
+                if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
+                    raise ArchiveError(path, f"{name!r} appears twice in it.")
+            hashed = self.mode == datasets.VerificationMode.ALL_CHECKS
+            write_note(self._output_dir, self._chosen, hashed, self.storage_options)
 
     @property
     def _writes_here(self) -> bool:
         """Whether it is written to a disk: ``download_and_prepare("s3://…")`` writes elsewhere."""
         return not is_url(self._output_dir) and is_dir(self._output_dir)
-
-    def _clear_leftovers(self) -> None:
-        """Remove what a killed run left: `datasets` would take its shards for this run's."""
-        if self._output_dir.endswith(".incomplete") and self._writes_here:
-            with os.scandir(self._output_dir) as entries:
-                for entry in [entry for entry in entries if entry.is_file()]:
-                    os.unlink(entry.path)
-
-    def _check_names(self) -> None:
-        """Check that no image was written twice, also from two regions of a tar."""
-        names = sorted(os.listdir(self._output_dir))
-        for split, path in self._chosen.items():
-            starts = tuple(f"{NAME}-{split}{end}" for end in "-.")
-            ours = [f"{self._output_dir}/{name}" for name in names if name.startswith(starts)]
-            if name := repeated_name(ours):
-                raise ArchiveError(path, f"{name!r} appears twice in it.")
-
-    # --------------------------------------------------------------------- what a copy was made of
-
-    def _write_note(self) -> None:
-        """Note beside the copy what it was made of."""
-        hashed = self.mode == datasets.VerificationMode.ALL_CHECKS
-        note = {
-            split: {**self._seen(path), "sha256": SOURCES[split].sha256 if hashed else None}
-            for split, path in self._chosen.items()
-        }
-        with io.FileIO(f"{self._output_dir}/{NOTE}", "w") as file:
-            file.write(json.dumps(note, indent=2).encode())
-
-    def _seen(self, path: str) -> dict[str, Any]:
-        status = status_of_split(path, self.storage_options)
-        return {"size": status.size, "version": status.version} if status else {}
-
-    def _look_at_copy(self) -> None:
-        """Warn if a copy that was there may not be what is asked for."""
-        (split,) = self.splits
-        path, again = self.archives.get(split), 'pass download_mode="force_redownload"'
-        with io.FileIO(f"{self.cache_dir}/{NOTE}") as file:
-            made_of = json.loads(file.readall())[split]
-        if not path:
-            logger.warning(f"No {split} archive was found: this is the copy in {self.cache_dir}.")
-        elif self._seen(path).items() - made_of.items():
-            logger.warning(
-                f"{path} was changed, or only touched or copied, since {self.cache_dir} was made "
-                f"of it. To make it again, {again}."
-            )
-        found, expected = self.info.splits[split].num_examples, SOURCES[split].num_examples
-        if self.mode != datasets.VerificationMode.NO_CHECKS and found != expected:
-            logger.warning(
-                f"{self.cache_dir} has {found:,} {split} images, the original {expected:,}: it was "
-                f"made without checks. To make it again with them, {again}."
-            )
 
     # --------------------------------------------------------------------- the archives
 
@@ -395,8 +294,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _warn_of_missing(self) -> None:
         if self.config.data_dir and self.archives and not self.config.splits:
-            checks = self.mode != datasets.VerificationMode.NO_CHECKS
-            warn_of_missing(self.archives, checks, self.storage_options)
+            warn_of_missing(self.archives, self._checks, self.storage_options)
 
     def check_archives(self, strict: bool) -> None:
         """Check what the archives are; of another size only warn unless `strict`."""
@@ -404,7 +302,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             check_kind(split, path, self.storage_options)
             if self.config.name == "in_place":
                 check_in_place(path, self.storage_options)
-            if self.mode != datasets.VerificationMode.NO_CHECKS:
+            if self._checks:
                 check_size(split, path, strict, self.storage_options)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
@@ -415,8 +313,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         order = (self.config.order or "mixed") if streaming else "archive"
         given = {s: self._gen_kwargs(s, p, order, streaming) for s, p in self._chosen.items()}
         if streaming:  # so that a program can know the length of an epoch
-            whole = [s for s, kwargs in given.items() if kwargs["seen"][0] == SOURCES[s].size]
-            self.info.splits = _official(whole) if whole else None
+            whole = [s for s, kwargs in given.items() if kwargs["was"]["size"] == SOURCES[s].size]
+            self.info.splits = official_splits(whole) if whole else None
         else:
             self._check_copy(sum(p.size for kwargs in given.values() for p in kwargs["parts"]))
         return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
@@ -431,9 +329,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
-        checks = self.mode != datasets.VerificationMode.NO_CHECKS
-        labels = read_labels(self.base_path)
-        parts = parts_of(split, path, labels, self.storage_options, checks, strict=not streaming)
+        labels, strict = read_labels(self.base_path), not streaming
+        parts = parts_of(split, path, labels, self.storage_options, self._checks, strict)
         for part in dict.fromkeys((parts[0], parts[-1])):
             if not is_folder(part):
                 file = open_file(part.path, self.storage_options)
@@ -441,7 +338,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return {
             "split": split,
             "path": path,
-            "seen": tuple(self._seen(path).values()),
+            "was": seen(path, self.storage_options),
             "parts": parts,
             "stretches": stretches_of(split, parts, order),
         }
@@ -468,17 +365,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self,
         split: str,
         path: str,
-        seen: tuple[int, int | str],
+        was: dict[str, Any],
         parts: tuple[Part, ...],
         stretches: list[Stretch],
     ) -> Iterator[Row]:
         """Yield the rows of stretches, perhaps in a new process."""
-        if tuple(self._seen(path).values()) != seen:
+        if seen(path, self.storage_options) != was:
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
         validation = read_labels(self.base_path).validation
         in_place = self.config.name == "in_place"
-        checks = self.mode != datasets.VerificationMode.NO_CHECKS
-        reader = RowReader(split, parts, validation, in_place, self.storage_options, checks)
+        reader = RowReader(split, parts, validation, in_place, self.storage_options, self._checks)
         yield from reader.rows(stretches)
 
     # --------------------------------------------------------------------- what is given
@@ -503,7 +399,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Tell datasets with other names of the classes apart, and what `map` makes of them."""
         fingerprint = super()._get_dataset_fingerprint(split)
         names = self.config.label_names
-        return fingerprint if names == "words" else _hash(f"{fingerprint} {names}")
+        return fingerprint if names == "words" else hash_of([fingerprint, names])
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
@@ -526,51 +422,3 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 def _known_options() -> list[str]:
     fields = [field.name for field in dataclasses.fields(Imagenet2012Config)]
     return [*fields, *inspect.signature(datasets.DatasetBuilder.__init__).parameters]
-
-
-def _archives_of(files: Any, folder: str | None, options: Options) -> dict[str, str]:
-    return given_archives(files, folder, options) if files else find_archives(folder, options)
-
-
-def _copies_in(cache: str, name: str) -> list[str]:
-    """Return the splits of which a cache has a copy that needs no archive."""
-    return [s for s in SOURCES if is_dir(f"{cache}/{NAME}/{name}-{s}/{VERSION}/{DATA_HASH}")]
-
-
-def _copy_id(name: str, splits: tuple[str, ...], archives: dict[str, str], options: Options) -> str:
-    """Name the folder of a copy by what is in it.
-
-    Of an archive of the official size that is configuration and split. Others are told apart by
-    name, size and time of change, and rows in place by the path of the archive, which they hold.
-    """
-    if len(splits) != 1:  # nothing is written there
-        return f"{name}-all"
-    (split,) = splits
-    told: list[Any] = []
-    path = without_secrets(archives.get(split, ""))
-    status = status_of_split(archives[split], options) if path else None
-    if status and status.size != SOURCES[split].size:
-        told = [path.rpartition("/")[2], status.size, status.version]
-    if path and name == "in_place":
-        told.append(path)
-    return f"{name}-{split}" + (f"-{_hash(repr(told))}" if told else "")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
-
-
-def _official(splits: Iterable[str]) -> datasets.SplitDict:
-    infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
-    return datasets.SplitDict(infos)
-
-
-def _wrong_counts(archives: dict[str, str], error: Exception) -> str:
-    counts = ", ".join(
-        f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
-        for split, path in archives.items()
-    )
-    return (
-        f"The archives do not hold the expected numbers of images ({counts}). For a subset pass "
-        f'verification_mode="no_checks" (on the command line: --no-checks). Details: {error}'
-    )

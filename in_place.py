@@ -180,7 +180,7 @@ def open_named(path: str) -> File:
     name, folder = path.rpartition("/")[2], os.environ.get(FOLDER_VARIABLE)
     is_named = name in _NAMES and (missing or name == path)
     for other in _NAMES[name] if folder and is_named else ():
-        found = f"{absolute(folder)}/{other}"
+        found = f"{absolute(str(folder))}/{other}"
         try:
             return _open_remote(found, os.getpid()) if is_url(found) else open_file(found)
         except ArchiveError:

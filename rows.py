@@ -110,14 +110,14 @@ class Stretch(NamedTuple):
     ----------
     first, last : int
         The parts, of all that the split has; `last` is the first that does not belong.
-    number, count : int
+    region, regions : int
         Which of how many equal regions of each.
     """
 
     first: int
     last: int
-    number: int
-    count: int
+    region: int
+    regions: int
 
 
 def stretches_of(split: str, parts: Sequence[Part], order: str) -> list[Stretch]:
@@ -238,7 +238,7 @@ class RowReader:
         held: list[tuple[Any, int, int]] = []
 
         def members(reader: Any, part: Part, stretch: Stretch) -> Iterator[Any]:
-            region = part.region(stretch.number, stretch.count)
+            region = part.region(stretch.region, stretch.regions)
             return reader.members(region, lambda *place: held.append((reader.file, *place)))
 
         def announce_all() -> None:
@@ -256,13 +256,13 @@ class RowReader:
         if len(chosen) == 1:
             return self._rows_of_region(stretch, chosen[0])
         # Neighbours in WordNet should not be neighbours in a batch.
-        random.Random(stretch.number).shuffle(chosen)
+        random.Random(stretch.region).shuffle(chosen)
         streams = begun_ahead(self._rows_of_region(stretch, part) for part in chosen)
         return one_of_each(streams)
 
     def _rows_of_region(self, stretch: Stretch, part: Part) -> Iterator[Row]:
         """Return the rows of a region of a part, whose beginning is announced already."""
-        region = part.region(stretch.number, stretch.count)
+        region = part.region(stretch.region, stretch.regions)
         alone = stretch.last - stretch.first == 1
         reader = self._reader(part, alone)
         if isinstance(reader, TarReader) and not self.in_place:
