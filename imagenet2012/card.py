@@ -10,8 +10,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData, HfApi
 
 from imagenet2012.export import Plan, plans_in
-from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE
-from imagenet2012.imagenet2012 import CITATION, VERSION
+from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE, INFO, VERSION
 from imagenet2012.storage import FOLDER_VARIABLE
 
 MARK = "<!-- Written by `imagenet2012`, which writes it anew when it runs again. -->"
@@ -85,7 +84,7 @@ def write_card(output: Path, name: str) -> list[Path]:
         ),
         needed=_needed([plan.in_place for plan in files if plan.in_place]),
         page=DOWNLOAD_PAGE,
-        citation=CITATION,
+        citation=INFO["citation"],
     )
     card, unfinished = output / "README.md", output / ".README.md"
     head = _front_matter(files).to_yaml(line_break="\n")

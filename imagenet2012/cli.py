@@ -205,7 +205,13 @@ def index(portable: bool, shards: int, **chosen: Any) -> None:
 @click.option("--push", metavar="REPO_ID", help="Upload OUTPUT to this dataset of the Hub.")
 @click.option("--public", is_flag=True, help="The dataset of --push is not private.")
 def export(
-    folders: tuple[str, Path], push: str | None, public: bool, size: int | None, **chosen: Any
+    folders: tuple[str, Path],
+    size: int | None,
+    quality: int,
+    shard_size: int,
+    push: str | None,
+    public: bool,
+    **chosen: Any,
 ) -> None:
     """Write the images in DIR to the folder OUTPUT: shuffled Parquet shards and a card.
 
@@ -225,8 +231,8 @@ def export(
         card.check_card(folders[1])
         with hub_errors(push):
             card.get_repository(push, public)
-    shard_size, quality = chosen.pop("shard_size"), chosen.pop("quality") if size else None
-    plan = functools.partial(exports.plan_export, shard_size=shard_size, size=size, quality=quality)
+    resizing = {"size": size, "quality": quality if size else None}
+    plan = functools.partial(exports.plan_export, shard_size=shard_size, **resizing)
     files = write(plan, folders, name=push, **chosen)
     if push is not None:
         with hub_errors(push):
