@@ -393,7 +393,7 @@ def test_the_disk_is_too_small(
     write("export", "--split", "test")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
     write("export", "--split", "test")
-    options = ("--no-checks", "--num-proc", 1, "--split", "validation")
+    options = ("--no-checks", "--num-proc", 1, "--split", "test")
     result = run("export", archives.folder, tmp_path / "other", *options)
     assert result.exit_code == 1 and "OUTPUT on another disk" in result.output
     assert not list(tmp_path.glob("other/data/*"))
