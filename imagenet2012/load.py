@@ -9,8 +9,9 @@ from datasets.data_files import DataFilesDict
 
 from imagenet2012 import imagenet2012 as script
 from imagenet2012.archives import check_options
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.imagenet2012 import DATA_HASH, NAME, Imagenet2012, cut_split
+from imagenet2012.ilsvrc2012 import NAME, SOURCES
+from imagenet2012.imagenet2012 import Imagenet2012
+from imagenet2012.splits import DATA_HASH, cut_split
 from imagenet2012.storage import absolute, is_dir, logger
 
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
