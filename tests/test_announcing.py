@@ -19,7 +19,6 @@ from imagenet2012.storage import (
     PIECE_BYTES_IN_TURNS,
     UNDER_WAY,
     Region,
-    begun_ahead,
     open_file,
 )
 from layouts import TRAIN
@@ -76,14 +75,6 @@ def test_streams_are_advanced_in_turn_and_an_error_is_raised_where_its_stream_is
     with pytest.raises(ValueError, match="broken"):
         next(second)
     assert [list(items) for items in followed] == [[], [40, 41, 42, 43]]  # `check` goes on
-
-
-def test_begun_ahead() -> None:
-    made: list[int] = []
-    items = begun_ahead((made.append(number) or number for number in range(9)), 3)
-    assert next(items) == 0
-    assert made == [0, 1, 2, 3]
-    assert list(items) == list(range(1, 9))
 
 
 # ------------------------------------------------------------------------- the archives
@@ -172,14 +163,6 @@ def test_what_is_not_decoded_or_single_is_not_announced(
     assert calls == []
     assert train[3]["image"]
     assert {kind for kind, *_ in calls} == {"read"}
-
-
-def test_features_are_stored_as_those_of_datasets(train: datasets.Dataset, tmp_path: Path) -> None:
-    train.save_to_disk(tmp_path / "saved")
-    again = datasets.load_from_disk(str(tmp_path / "saved"))
-    assert type(again.features) is datasets.Features
-    assert type(again.features["image"]) is datasets.Image
-    assert again.features == train.features
 
 
 @pytest.mark.parametrize("place", [f"0-{1 << 62}", f"{1 << 70}-10", "0-999999"])
