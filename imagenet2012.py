@@ -9,13 +9,10 @@
 The folder holds ``ILSVRC2012_img_train.tar`` and/or ``ILSVRC2012_img_val.tar`` (and, if wanted, the
 test archive), fetched by hand from https://image-net.org/download-images. Nothing is extracted.
 
-This is the loading script: what the dataset is, what can be chosen, and the builder. What it uses
-lies beside it, in modules named for their subjects.
-
-For streaming, `datasets` replaces ``open``, ``os.path.join``, ``os.path.exists``, ``pathlib.Path``
-and others in this module (on version 3 also in those beside it) with functions that take URLs, for
-which ``::`` in a path is special. So paths here are strings with ``/``, and only ``os.stat``,
-``os.scandir``, ``os.open`` and their like touch the disk.
+This is the loading script: what can be chosen, and the builder. What it uses lies beside it, in
+modules named for their subjects. Paths in them are strings with ``/``, and only ``os.stat``,
+``os.scandir``, ``io.FileIO`` and their like touch the disk, as `datasets` replaces ``open``,
+``os.path.join``, ``pathlib.Path`` and others here for streaming.
 """
 
 import dataclasses
@@ -51,17 +48,15 @@ from .splits import (
     copies_in,
     copy_name,
     counts_told,
-    cut_split,
     hash_of,
+    joined,
     official_splits,
     seen,
     warn_of_copy,
     write_note,
 )
-from .storage import Part, absolute, is_dir, is_url, open_file
+from .storage import Part, absolute, is_dir, is_url
 from .tables import prefetched, repeated_name, tables_of
-from .tar_reader import TarReader
-from .trees import is_folder
 
 # ------------------------------------------------------------------------- what can be chosen
 
@@ -89,6 +84,9 @@ class Imagenet2012Config(datasets.BuilderConfig):
     order: str | None = None
     splits: tuple[str, ...] = ()
 
+
+OPTIONS = [field.name for field in dataclasses.fields(Imagenet2012Config)]
+OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
 
 # ------------------------------------------------------------------------- the builder
 
@@ -140,7 +138,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._given = {"cache_dir": cache_dir, **kwargs}
         name = kwargs.get("config_name") or self.DEFAULT_CONFIG_NAME
         chosen = {key: value for key, value in kwargs.items() if key != "config_name"}
-        check_options({"name": name, **chosen}, _known_options())
+        check_options({"name": name, **chosen}, OPTIONS)
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         options, files = kwargs.get("storage_options"), kwargs.pop("data_files", None)
@@ -213,9 +211,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         ArchiveError
             If an archive is not what it should be.
         """
-        number = kwargs.get("num_proc")
-        if number is not None and not (hasattr(number, "__index__") and number > 0):
-            raise ValueError(f"num_proc is a number of processes, not {number!r}.")
         if self.config.order == "mixed":
             raise ValueError(
                 'order="mixed" is for streams (streaming=True): what is prepared is in the order '
@@ -335,17 +330,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
         labels, strict = read_labels(self.base_path), not streaming
         parts = parts_of(split, path, labels, self.storage_options, self._checks, strict)
-        for part in dict.fromkeys((parts[0], parts[-1])):
-            if not is_folder(part):
-                file = open_file(part.path, self.storage_options)
-                TarReader(file, part, SOURCES[split].image).check_ends()
-        return {
-            "split": split,
-            "path": path,
-            "was": seen(path, self.storage_options),
-            "parts": parts,
-            "stretches": stretches_of(split, parts, order),
-        }
+        was, stretches = seen(path, self.storage_options), stretches_of(split, parts, order)
+        return {"split": split, "path": path, "was": was, "parts": parts, "stretches": stretches}
 
     # --------------------------------------------------------------------- the examples
 
@@ -387,19 +373,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_dataset(self, split: Any = None, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
-        if split is None:
-            return datasets.DatasetDict({s: self.as_dataset(s, **kwargs) for s in self.splits})
-        if isinstance(split, list | tuple):
-            return [self.as_dataset(one, **kwargs) for one in split]
-        parts = []
-        for name, part in cut_split(split, self.splits):
+
+        def give(name: str, part: str) -> datasets.Dataset:
             builder = self.of_split(name)
             builder._name_classes()
             with cache_errors(self._cache_dir_root):
-                parts.append(datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs))
-        if len(parts) == 1:
-            return parts[0]
-        return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+                return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
+
+        if split is None:
+            return datasets.DatasetDict({name: give(name, name) for name in self.splits})
+        return joined(split, self.splits, give)
 
     def _get_dataset_fingerprint(self, split: Any) -> str:
         """Tell datasets with other names of the classes apart, and what `map` makes of them."""
@@ -411,20 +394,13 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._name_classes()
         self._warn_of_missing()
-        if isinstance(split, list | tuple):
-            return [self.as_streaming_dataset(one, base_path) for one in split]
-        if split is None:
-            return super().as_streaming_dataset(None, base_path)
-        streams = []
-        for name, part in cut_split(split, self.splits):
+        stream = super().as_streaming_dataset
+
+        def give(name: str, part: str) -> datasets.IterableDataset:
             if name != part:
                 raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
             if name not in self.archives:
                 raise self._missing()
-            streams.append(super().as_streaming_dataset(name, base_path))
-        return streams[0] if len(streams) == 1 else datasets.concatenate_datasets(streams)
+            return stream(name, base_path)
 
-
-def _known_options() -> list[str]:
-    fields = [field.name for field in dataclasses.fields(Imagenet2012Config)]
-    return [*fields, *inspect.signature(datasets.DatasetBuilder.__init__).parameters]
+        return stream(None, base_path) if split is None else joined(split, self.splits, give)

@@ -7,14 +7,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import datasets
 from datasets.exceptions import NonMatchingSplitsSizesError
 
 from .archives import meant
-from .ilsvrc2012 import NAME, SOURCES, VERSION, without_secrets
+from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, without_secrets
 from .remote import Options
 from .storage import is_dir, logger
 from .trees import status_of_split
@@ -52,6 +52,19 @@ def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
     return parts
 
 
+def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -> Any:
+    """Return the datasets that `give` gives of the parts of an expression as one; lists as lists.
+
+    `give` takes the name of a split and the part of it, as `cut_split` returns them.
+    """
+    if isinstance(split, list | tuple):
+        return [joined(one, splits, give) for one in split]
+    parts = [give(*part) for part in cut_split(split, splits)]
+    if len(parts) == 1:
+        return parts[0]
+    return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+
+
 def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     """Return the counts that the splits should have."""
     infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
@@ -70,7 +83,7 @@ def counts_told(archives: dict[str, str]) -> Iterator[None]:
         )
         raise NonMatchingSplitsSizesError(
             f"The archives do not hold the expected numbers of images ({wanted}). For a subset "
-            f'pass verification_mode="no_checks" (on the command line: --no-checks). {error}'
+            f"{NO_CHECKS}. {error}"
         ) from error
 
 

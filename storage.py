@@ -80,16 +80,7 @@ def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
 def status_of(path: str, options: Options = None) -> Status | None:
     """Return the status of what is at a path or URL, or None if it does not exist or is hidden.
 
-    Parameters
-    ----------
-    path : str
-    options : dict, optional
-        Storage options of `fsspec`, for a URL.
-
-    Raises
-    ------
-    ArchiveError
-        If the server of a URL cannot be reached.
+    Raises `ArchiveError` if the server of a URL cannot be reached.
     """
     if is_url(path):
         found = look_at(path, options)
@@ -108,13 +99,7 @@ def is_dir(path: str, options: Options = None) -> bool:
 
 
 def entries(folder: str, options: Options = None) -> list[str]:
-    """Return the first `MAX_ENTRIES` names in a folder, those of folders with a slash.
-
-    Raises
-    ------
-    OSError
-        If it cannot be listed.
-    """
+    """Return the first names in a folder, those of folders with a slash, or raise `OSError`."""
     if is_url(folder):
         return list_folder(folder, options)
     with os.scandir(folder) as found:

@@ -8,9 +8,9 @@ from datasets import packaged_modules
 from datasets.data_files import DataFilesDict
 
 from imagenet2012 import imagenet2012 as script
-from imagenet2012.archives import check_options
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.imagenet2012 import DATA_HASH, NAME, Imagenet2012, cut_split
+from imagenet2012.ilsvrc2012 import NAME, SOURCES
+from imagenet2012.imagenet2012 import Imagenet2012
+from imagenet2012.splits import DATA_HASH, cut_split
 from imagenet2012.storage import absolute, is_dir, logger
 
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -89,9 +89,6 @@ def load(
     _check_contradictions(data_dir, streaming, kwargs)
     kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
-    check_options(
-        {key: preparing[key] for key in ("verification_mode",) if key in preparing}, PREPARE_OPTIONS
-    )
     mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
     if split is not None:
         kwargs["splits"] = _splits_in(split)
