@@ -78,14 +78,21 @@ class Imagenet2012Config(datasets.BuilderConfig):
         mixed, which is the default. What is prepared is in the order of the archives.
     splits : tuple of str
         Which splits; without them, all whose archives are found.
+    copy : str
+        The name of the folder of the copy in the cache, which the builder sets.
     """
 
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
+    copy: str = ""
+
+    def create_config_id(self, *args: Any, **kwargs: Any) -> str:
+        """Return the name of the folder of the copy."""
+        return self.copy or super().create_config_id(*args, **kwargs)
 
 
-OPTIONS = [field.name for field in dataclasses.fields(Imagenet2012Config)]
+OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
 OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
 
 # ------------------------------------------------------------------------- the builder
@@ -154,12 +161,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
         self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
-        kwargs["config_id"] = f"{name}-all"  # where nothing is written
+        kwargs["copy"] = f"{name}-all"  # where nothing is written
         if len(self.splits) == 1:
             (split,) = self.splits
-            kwargs["config_id"] = copy_name(name, split, self.archives.get(split, ""), options)
+            kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
-            kwargs["config_id"] += f"-{hash_of(kwargs['features'])}"
+            kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. Rows in place are small, and each of their batches
         # takes 64 kB in a process that loads them.
         batch = 10_000 if name == "in_place" else 100
