@@ -40,6 +40,9 @@ from .archives import (
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
+
+# `datasets` 3 copies beside a script only what it imports itself: so also `x as x`, which is unused.
+from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
@@ -57,6 +60,8 @@ from .splits import (
 )
 from .storage import Part, absolute, is_dir, is_url
 from .tables import prefetched, repeated_name, tables_of
+from .tar_reader import TarReader as TarReader
+from .trees import FolderReader as FolderReader
 
 # ------------------------------------------------------------------------- what can be chosen
 
