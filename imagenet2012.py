@@ -41,7 +41,7 @@ from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
 
-# `datasets` 3 copies beside a script only what it imports itself: so also `x as x`, which is unused.
+# `datasets` 3 copies only what the script itself imports: so also `x as x`, which is not used here.
 from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
