@@ -15,7 +15,7 @@ import PIL.ImageOps
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imagenet2012.decoding import NamedImage, upright
+from imagenet2012.decoding import upright
 
 import imagenet2012
 from rows import contents
@@ -217,15 +217,6 @@ def test_it_is_turned_if_its_metadata_say_so_whatever_else_they_hold(name: str) 
         expected = expected.transpose(PIL.Image.Transpose.ROTATE_270)
     assert same(decoded, expected)
     assert same(upright(decoded), decoded)  # it does not say so any more
-
-
-@pytest.mark.parametrize("orientation", range(10))
-def test_ordinary_metadata_mean_what_they_mean_to_datasets(orientation: int) -> None:
-    data = jpeg(fakes.exif((ORIENTATION, SHORT, 1, bytes([orientation, 0]))))
-    for mode in ("RGB", None):
-        stored = {"bytes": data, "path": None}
-        one, other = (f(mode=mode).decode_example(stored) for f in (NamedImage, datasets.Image))
-        assert same(one, other) and one.getexif() == other.getexif()
 
 
 @pytest.mark.loading

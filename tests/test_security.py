@@ -113,11 +113,6 @@ def test_a_name_reads_nothing_but_original_archives(name: str, house: Path) -> N
     assert "secret" not in str(caught.value)
 
 
-def test_names_of_original_archives_are_read(house: Path) -> None:
-    (house / VAL).write_bytes(fakes.tar([(IMAGE, b"image!")]))
-    assert read(VAL) == read(f"%2Fnowhere%2F{VAL}") == b"image!"
-
-
 def test_of_an_archive_nothing_but_images_is_read(tmp_path: Path) -> None:
     """Whole, under its own name, at its own place, by a header of a file."""
     files = [(name, b"secret") for name in ("secrets.txt", IMAGE, "n01440764_3.JPEG")]
