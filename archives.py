@@ -4,12 +4,11 @@ import contextlib
 import difflib
 import errno
 import hashlib
-import itertools
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
@@ -24,15 +23,14 @@ from .ilsvrc2012 import (
     NO_CHECKS,
     SOURCES,
     ArchiveError,
-    text_without_secrets,
     without_secrets,
 )
+from .parts import Region
 from .remote import CHECK
 from .storage import (
     FOLDER_VARIABLE,
     File,
     Options,
-    Region,
     absolute,
     entries,
     is_dir,
@@ -53,20 +51,15 @@ val/*.JPEG or val/<wnid>/*.JPEG. One of the two is enough for its split. Pass th
 {FOLDER_VARIABLE} to it. Under other names, or in several folders:
   data_files={{"train": "/path/to/any_name.tar", "validation": "/path/to/any_folder"}}"""
 LARGER_CACHE = 'Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or take "in_place".'
-LOCKED = (
-    "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "
-    "or let its owner `chmod -R g+rwX` it (and set `umask 002`), or save_to_disk() the dataset"
-)
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
 
 # ------------------------------------------------------------------------- what a path is
 
 NO_TAR = "no tar archive, or one without files, or whose beginning is damaged"
 NO_IMAGES = "a folder without images or class tars of ILSVRC2012"
-PARQUET = "Parquet: datasets.load_dataset(folder) loads it"
 COMPRESSED = r"(\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|7z\xbc\xaf).*"
 IMAGE = r"(.*/)?(n\d{8}_\d+|ILSVRC2012_(val|test)_\d{8})"
 OLD_HUB = rf"(train|val|test)_images(_\d)?\.tar\.gz|{IMAGE}_n\d{{8}}\.JPEG"
+BOXES = rf"ILSVRC2012_bbox.*|(.*/)?n\d{{8}}\.tar\.gz|{IMAGE}\.xml"
 OTHER_SUFFIX = rf"{IMAGE}\.(?!JPEG)(?i:jpe?g)"
 # What is none of the archives, and what to do with it: by the name of a file or folder, a name in
 # the folder, the path of the first file in a tar, or a file's first bytes. The first match counts.
@@ -76,22 +69,22 @@ KNOWN = (
     (r"ILSVRC2012_img_train_t3.*", "the archive of task 3 (120 breeds of dogs), not of task 1"),
     (r"(.*/)?ILSVRC2012_devkit.*", "the development kit, which is not needed"),
     (r"ILSVRC/.*|CLS-LOC/|imagenet.object.*", "Kaggle's images: extract all and pass the folder"),
-    (r"ILSVRC2012_bbox.*|(.*/)?(.*\.xml|n\d{8}\.tar\.gz)", "bounding boxes, which are not needed"),
+    (BOXES, "bounding boxes, which are not needed"),
     (OLD_HUB, "a part of the Hub's imagenet-1k from before it had Parquet, which cannot be read"),
-    (r".*\.parquet|PAR1.*", PARQUET),
+    (r".*\.parquet|PAR1.*", "Parquet: datasets.load_dataset(folder) loads it"),
     (r".*\.tfrecord.*|downloads/", "TensorFlow Datasets': pass its folder downloads/manual"),
     (OTHER_SUFFIX, "images that end in .jpg, .jpeg or .JPG, not in .JPEG: extract and rename them"),
     (r".*/n\d{8}_\d+\.JPEG", "a tar of extracted images: extract it and pass the folder"),
-    (
-        r"n\d{8}_\d+\.JPEG",
-        "images of one class: pass the folder of all class folders or class tars",
-    ),
+    (r"n\d{8}_\d+\.JPEG", "images of one class: pass the folder of all class folders or tars"),
     (COMPRESSED, "compressed: unpack it, but not the .tar that may be in it, and pass the folder"),
     (r"<.*", "a web page, as a download without a log-in leaves"),
     (r"\0.*", "an empty file, or one of which the beginning has not arrived yet"),
 )
+# Of files with other names, such as logs and locks, nothing is said.
+RELEVANT = re.compile(r"\.(tar|tgz|gz|bz2|xz|zip)|tfrecord|ILSVRC|n\d{8}|imagenet|parquet", re.I)
 FIRST_FILE = {"train": CLASS_TAR} | {s: SOURCES[s].image for s in ("validation", "test")}
-MOST = 100  # entries that are looked at in a folder
+MOST = 1000  # entries that are looked at in a folder
+MOST_OPENED = 100  # of which so many are opened
 
 
 def _known(*signs: str) -> str:
@@ -106,9 +99,12 @@ def kind_of(path: str, options: Options = None) -> str:
     if status is None:
         return "a link that leads nowhere, or hidden from you"
     if status.is_dir:
-        below = itertools.islice(os.walk(path), 5)  # it, the first folder in it, and so on
-        names = (name for _, _, files in below for name in files[:MOST])
-        return kind_of_tree(path) or _known(*names) or NO_IMAGES
+        files, folder = [], path
+        for _ in range(3):  # down to train/<wnid>/ below it
+            names = _listed(folder, options)
+            files += [name for name in names if not name.endswith("/")]
+            folder += next((f"/{name[:-1]}" for name in names if name.endswith("/")), "")
+        return kind_of_tree(path) or _known(*files) or NO_IMAGES
     beginning = ""
     with contextlib.suppress(ArchiveError):
         file = open_file(path, options)
@@ -118,6 +114,13 @@ def kind_of(path: str, options: Options = None) -> str:
             split = next((s for s, pattern in FIRST_FILE.items() if pattern.fullmatch(name)), "")
             return split or _known(first) or f"a tar of other files (the first is {first!r})"
     return _known(beginning) or NO_TAR
+
+
+def _listed(folder: str, options: Options) -> list[str]:
+    """Return the first names in a folder, or none if it cannot be listed."""
+    with contextlib.suppress(OSError):
+        return sorted(entries(folder, options))[:MOST]
+    return []
 
 
 def _first_file(file: File) -> str:
@@ -157,20 +160,21 @@ def _hints(folder: str, names: list[str], options: Options, found: dict[str, str
     """Say what entries of a folder have to do with the splits that are not found there yet."""
     kinds: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
-    for name in names[:MOST]:
+    for name in names[:MOST_OPENED]:
         path = f"{folder}/{name}".rstrip("/")
         here = archives_in(path, options) if name.endswith("/") else {}
         kind = "" if here else _known(name) or kind_of(path, options)
         if kind in SOURCES:
             here = {kind: path}
-        elif kind not in ("", NO_IMAGES, NO_TAR):
+        elif kind not in ("", NO_IMAGES) and (name.endswith("/") or RELEVANT.search(name)):
             kinds.setdefault(kind, name)
         elsewhere |= {s: path for s, path in here.items() if s not in found | elsewhere}
     hints = [f"{name}: {kind}." for kind, name in kinds.items()]
     if elsewhere:
         places = " and ".join(path.removeprefix(f"{folder}/") for path in elsewhere.values())
-        there = f"{places}: not called, or not in the folder, as it is looked for: rename, or pass "
-        hints.insert(0, f"{there}data_files={found | elsewhere!r}.")
+        there = f"{places}: under another name or in another folder than is looked for: rename, or "
+        files = {split: without_secrets(path) for split, path in (found | elsewhere).items()}
+        hints.insert(0, f"{there}pass data_files={files!r}.")
     return hints
 
 
@@ -210,7 +214,7 @@ def find_archives(data_dir: str | None, options: Options = None) -> dict[str, st
 
 def _nothing_at(path: str, looked: str, options: Options) -> ManualDownloadError:
     text = f"No archive of ILSVRC2012. {looked} {without_secrets(path)}, {describe(path, options)}"
-    return ManualDownloadError(text_without_secrets(text))
+    return ManualDownloadError(text)
 
 
 def given_archives(
@@ -253,9 +257,7 @@ def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Opti
     for split, word in (("train", "train"), ("validation", "val")):
         if split in archives:
             continue
-        names: list[str] = []
-        with contextlib.suppress(OSError):
-            names = sorted(name for name in entries(folder, options) if word in name.lower())
+        names = [name for name in _listed(folder, options) if word in name.lower()]
         hints = _hints(folder, names, options, archives)
         if hints or checks:
             logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
@@ -326,20 +328,6 @@ def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
         raise OSError(errno.ENOSPC, f"{problem} {advice}")
 
 
-@contextlib.contextmanager
-def cache_errors(folder: str | None) -> Iterator[None]:
-    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:  # the second where nothing can be locked
-        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
-        path = str(getattr(error, "filename", None) or root)
-        number = getattr(error, "errno", errno.ENOLCK)
-        if number not in NOT_WRITABLE or not path.startswith(root):
-            raise
-        raise OSError(number, f"the cache {root} {LOCKED}. What failed is", path) from error
-
-
 # ------------------------------------------------------------------------- options
 
 VALUES = {"name": "default in_place", "label_names": "words wnid", "order": "archive mixed"}
@@ -359,7 +347,7 @@ def check_options(options: dict[str, Any], known: Iterable[str]) -> None:
 
 def meant(word: str, words: Iterable[str]) -> str:
     """Say what was meant by a word that is none of these, or which ones there are."""
-    words = list(words)
+    words = list(dict.fromkeys(words))
     close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
     if word in NO_OPTION:
         return f": {NO_OPTION[word]}."

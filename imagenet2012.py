@@ -26,7 +26,6 @@ from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 
 from .archives import (
     INSTRUCTIONS,
-    cache_errors,
     check_kind,
     check_options,
     check_sha256,
@@ -40,9 +39,11 @@ from .archives import (
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
+from .parts import Part
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
+    cache_errors,
     check_not_starting,
     clear_leftovers,
     copies_in,
@@ -55,7 +56,7 @@ from .splits import (
     warn_of_copy,
     write_note,
 )
-from .storage import Part, absolute, is_dir, is_url
+from .storage import absolute, is_dir, is_url
 from .tables import prefetched, repeated_name, tables_of
 
 # ------------------------------------------------------------------------- what can be chosen
@@ -78,15 +79,22 @@ class Imagenet2012Config(datasets.BuilderConfig):
         mixed, which is the default. What is prepared is in the order of the archives.
     splits : tuple of str
         Which splits; without them, all whose archives are found.
+    copy : str
+        The name of the folder of the copy in the cache, which the builder sets.
     """
 
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
+    copy: str = ""
+
+    def create_config_id(self, *args: Any, **kwargs: Any) -> str:
+        """Return the name of the folder of the copy."""
+        return self.copy or super().create_config_id(*args, **kwargs)
 
 
-OPTIONS = [field.name for field in dataclasses.fields(Imagenet2012Config)]
-OPTIONS += inspect.signature(datasets.DatasetBuilder.__init__).parameters
+OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
+OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
 
 # ------------------------------------------------------------------------- the builder
 
@@ -154,12 +162,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
         self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
-        kwargs["config_id"] = f"{name}-all"  # where nothing is written
+        kwargs["copy"] = f"{name}-all"  # where nothing is written
         if len(self.splits) == 1:
             (split,) = self.splits
-            kwargs["config_id"] = copy_name(name, split, self.archives.get(split, ""), options)
+            kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
-            kwargs["config_id"] += f"-{hash_of(kwargs['features'])}"
+            kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. Rows in place are small, and each of their batches
         # takes 64 kB in a process that loads them.
         batch = 10_000 if name == "in_place" else 100
@@ -195,6 +203,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if split in self.archives:
                 given["data_files"] = {split: self.archives[split]}
             self._of_split[split] = type(self)(**given)
+        self._of_split[split].mode = self.mode
         return self._of_split[split]
 
     # --------------------------------------------------------------------- before the first example
@@ -227,7 +236,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._is_new = False
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(output_dir, *args, **kwargs)
-        if not self._is_new:
+        if not self._is_new and output_dir is None:
             (split,) = self.splits
             count = self.info.splits[split].num_examples if self._checks else None
             path = self.archives.get(split, "")
@@ -242,7 +251,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         builders = [self.of_split(split) for split in self.splits]
         new = [one for one in builders if not is_dir(one.cache_dir)]
         for one in new:
-            one.mode = self.mode
             one.check_archives(strict=True)
         if self.config.name == "default" and not is_url(self._cache_dir_root):
             paths = [path for one in new for path in one._chosen.values()]
@@ -394,13 +402,4 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._name_classes()
         self._warn_of_missing()
-        stream = super().as_streaming_dataset
-
-        def give(name: str, part: str) -> datasets.IterableDataset:
-            if name != part:
-                raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
-            if name not in self.archives:
-                raise self._missing()
-            return stream(name, base_path)
-
-        return stream(None, base_path) if split is None else joined(split, self.splits, give)
+        return super().as_streaming_dataset(split, base_path)

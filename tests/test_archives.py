@@ -227,6 +227,12 @@ def test_a_folder_without_archives(files: list[str], message: str, tmp_path: Pat
     assert message in refusal(tmp_path)
 
 
+def test_nothing_is_said_of_logs_and_locks(tmp_path: Path) -> None:
+    write(tmp_path, "x.lock", data=b"")
+    write(tmp_path, "x.log", data=b"<")
+    assert "found x.lock, x.log.\n\nWhat can be read" in refusal(tmp_path)
+
+
 def test_a_link_that_leads_nowhere(tmp_path: Path, said: list[str]) -> None:
     (tmp_path / VAL).symlink_to("/nowhere/val.tar")
     assert f"{VAL}: a link that leads nowhere" in refusal(tmp_path)
@@ -277,7 +283,7 @@ def test_a_path_that_does_not_exist_is_answered_in_two_lines(
         ("other", b"", "No validation images were found in "),
         (f"{VAL}.part", b"", f"{VAL}.part: a partial download"),
         (f"{VAL}.gz", GZIP, f"{VAL}.gz: compressed"),
-        ("Validation/ILSVRC2012_val_00000001.JPEG", b"x", "Validation: not called"),
+        ("Validation/ILSVRC2012_val_00000001.JPEG", b"x", "Validation: under another name"),
         (f"val/{CLASS}/ILSVRC2012_val_00000293.jpg", b"x", f"val/: {SUFFIX}"),
     ],
 )
@@ -565,3 +571,20 @@ def test_a_cut_class_tar(config: str, tmp_path: Path, cache: dict[str, Any]) -> 
         imagenet2012.load(tmp_path, config, split="train", **cache)
     with pytest.raises(ArchiveError, match="cut off"):
         list(imagenet2012.load(tmp_path, config, split="train", streaming=True))
+
+
+def test_a_tree_of_a_subset(tmp_path: Path, said: list[str]) -> None:
+    """What a subset lacks is not what does not belong: only this is left out, and said so once."""
+    trees(tmp_path)
+    options: dict[str, Any] = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    streaming = {**options, "streaming": True, "verification_mode": "no_checks"}
+    with pytest.raises(ArchiveError, match="all images of a subset are loaded") as caught:
+        imagenet2012.load(tmp_path, **options)
+    assert "left out" not in str(caught.value)
+    assert len(contents(imagenet2012.load(tmp_path, **streaming))) == 1
+    assert not said
+    write(tmp_path, f"train/{CLASS}/notes.txt")
+    with pytest.raises(ArchiveError, match="what does not belong is left out"):
+        imagenet2012.load(tmp_path, **options)
+    assert len(contents(imagenet2012.load(tmp_path, **streaming))) == 1
+    assert len(said) == 1 and "left out are" in said[0]

@@ -1,7 +1,6 @@
 """What an image may be: three channels come out, upright, and errors name the file."""
 
 import io
-import multiprocessing
 import pickle
 import struct
 import zlib
@@ -113,17 +112,6 @@ def test_whatever_is_raised_names_the_image(
     assert str(caught.value).strip()[-1] != ":" and "0x7f" not in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert caught.value.__cause__ is not caught.value  # who follows causes comes to an end
-
-
-def decode_first(dataset: datasets.Dataset) -> str:
-    return dataset[0]["image"].mode
-
-
-def test_errors_name_the_image_in_a_spawned_worker_too(tmp_path: Path) -> None:
-    loaded = load_images(tmp_path, [broken_png()])
-    pool = multiprocessing.get_context("spawn").Pool(1)
-    with pool, pytest.raises(OSError, match=r"n01440764_1\.JPEG: "):
-        pool.apply(decode_first, (loaded,))
 
 
 def test_the_features_are_stored_as_plain_ones(tmp_path: Path) -> None:

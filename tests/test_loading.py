@@ -79,6 +79,7 @@ def test_the_rows(
 ) -> None:
     loaded = imagenet2012.load(folders[layout], **WAYS[way], **cache)
     check(loaded, archives)
+    assert bool(made(cache)) != WAYS[way].get("streaming", False), "a stream writes nothing"
     row = next(iter(loaded["train"]))
     assert row["image"].mode == "RGB" and row["file_name"].endswith(".JPEG")
 
@@ -187,13 +188,6 @@ def test_data_files_win_over_the_folder(
         loaded = load(tmp_path, data_files={"validation": str(found)}, **cache)
         check(loaded, archives, ("validation",))
     check(load(archives.folder, data_files="ILSVRC2012_img_*.tar", **cache), archives)
-
-
-def test_the_test_archive_under_its_other_name(
-    archives: Archives, tmp_path: Path, cache: dict[str, Any]
-) -> None:
-    (tmp_path / "ILSVRC2012_img_test.tar").symlink_to(archives.folder / TEST)
-    check(imagenet2012.load(tmp_path, **cache), archives, ("test",))
 
 
 # ------------------------------------------------------------------------- splits
@@ -384,19 +378,6 @@ def test_rows_of_a_stream_are_taken_as_they_are(archives: Archives) -> None:
     assert {row["label"] for row in texts} == {str(label) for label in range(12)}
 
 
-def test_a_stream_writes_nothing(archives: Archives, tmp_path: Path) -> None:
-    stream = imagenet2012.load(archives.folder, streaming=True, cache_dir=str(tmp_path / "cache"))
-    assert len(list(stream["train"])) == 60
-    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".arrow"]
-
-
-def test_a_stream_has_many_shards(tmp_path: Path) -> None:
-    fakes.make_archives(tmp_path, classes=1000, per_class=1, validation=5)
-    stream = imagenet2012.load(tmp_path, streaming=True, order="archive")
-    assert num_shards(stream["train"]) == 1000
-    assert num_shards(stream["validation"]) >= 64
-
-
 @pytest.mark.parametrize(("image_bytes", "shards"), [(110_000, 128), (11_000, 58), (1_000, 7)])
 def test_mixed_shards_are_worth_their_search(image_bytes: int, shards: int, tmp_path: Path) -> None:
     """128 of full class tars; fewer of small ones, where most would have no image of a class."""
@@ -436,15 +417,6 @@ def test_every_node_gets_its_part(world_size: int, order: str, archives: Archive
     stream = imagenet2012.load(archives.folder, split="train", streaming=True, order=order)
     parts = [split_dataset_by_node(stream, rank, world_size) for rank in range(world_size)]
     names = [name for part in parts for name in names_of(part)]
-    assert sorted(names) == sorted(archives.expected["train"])
-
-
-@ORDERS
-def test_data_loader_of_many_workers(order: str, archives: Archives) -> None:
-    data = pytest.importorskip("torch.utils.data")
-    stream = imagenet2012.load(archives.folder, split="train", streaming=True, order=order)
-    loader = data.DataLoader(stream.select_columns("file_name"), batch_size=4, num_workers=8)
-    names = [name for batch in loader for name in batch["file_name"]]
     assert sorted(names) == sorted(archives.expected["train"])
 
 
