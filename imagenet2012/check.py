@@ -171,7 +171,7 @@ def _decoded(
     split: str, parts: list[Part], stretches: list[Stretch], processes: int
 ) -> Iterator[Found]:
     tasks = (
-        (split, parts[s.first : s.last], s._replace(first=0, last=s.last - s.first))
+        (split, parts[s.first : s.last], Stretch(0, s.last - s.first, s.number, s.count))
         for s in stretches
     )
     images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
