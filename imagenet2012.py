@@ -23,6 +23,7 @@ import dataclasses
 import inspect
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -254,6 +255,9 @@ class Imagenet2012(WritesTables, datasets.GeneratorBasedBuilder):
         number = kwargs.get("num_proc")
         if number is not None and not (hasattr(number, "__index__") and number > 0):
             raise ValueError(f"num_proc is a number of processes, not {number!r}.")
+        forced = kwargs.get("download_mode") in FORCED
+        if (number or 1) > 1 and (forced or not is_dir(self._output_dir)):
+            check_not_starting()
         self._use_options()
         self._was_prepared_now = False
         with told_of_the_cache(self._cache_dir_root):
@@ -479,6 +483,24 @@ def _wrong_counts(archives: dict[str, str], error: Exception) -> str:
 def _official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
     return datasets.SplitDict(infos)
+
+
+FORCED = ("force_redownload", datasets.DownloadMode.FORCE_REDOWNLOAD)
+
+
+def check_not_starting() -> None:
+    """Raise `RuntimeError` in a new process that still runs its parent's script, to know it.
+
+    Such a process would wait for the parent's lock on the cache, and the parent for the process.
+    """
+    # A spawned process runs the script as the module "__mp_main__", which becomes "__main__", too,
+    # once it has run.
+    script = sys.modules.get("__mp_main__")
+    if script is not None and script is not sys.modules["__main__"]:
+        raise RuntimeError(
+            "num_proc starts processes that run this script again from its first line, as always "
+            'with multiprocessing by spawn. Put what it does below `if __name__ == "__main__":`.'
+        )
 
 
 def use_options(options: dict[str, Any] | None, *paths: str | None) -> None:
