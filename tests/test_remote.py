@@ -19,11 +19,11 @@ import pytest
 import web_server
 from conftest import HANG, ROOT, Archives
 from fsspec.implementations.memory import MemoryFileSystem
+from imagenet2012.ilsvrc2012 import text_without_secrets, without_secrets
+from imagenet2012.storage import FOLDER_VARIABLE
 
 import imagenet2012
 from imagenet2012 import ArchiveError, remote
-from imagenet2012.ilsvrc2012 import text_without_secrets, without_secrets
-from imagenet2012.storage import FOLDER_VARIABLE
 from rows import contents, undecoded, wanted
 
 pytest.importorskip("s3fs")
