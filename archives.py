@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
@@ -25,12 +25,12 @@ from .ilsvrc2012 import (
     ArchiveError,
     without_secrets,
 )
+from .parts import Region
 from .remote import CHECK
 from .storage import (
     FOLDER_VARIABLE,
     File,
     Options,
-    Region,
     absolute,
     entries,
     is_dir,
@@ -51,11 +51,6 @@ val/*.JPEG or val/<wnid>/*.JPEG. One of the two is enough for its split. Pass th
 {FOLDER_VARIABLE} to it. Under other names, or in several folders:
   data_files={{"train": "/path/to/any_name.tar", "validation": "/path/to/any_folder"}}"""
 LARGER_CACHE = 'Pass cache_dir= (or set HF_DATASETS_CACHE) to a larger disk, or take "in_place".'
-LOCKED = (
-    "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "
-    "or let its owner `chmod -R g+rwX` it (and set `umask 002`), or save_to_disk() the dataset"
-)
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
 
 # ------------------------------------------------------------------------- what a path is
 
@@ -277,7 +272,8 @@ def check_kind(split: str, path: str, options: Options = None) -> None:
         advice = "Let it finish, or remove the .aria2 file if the archive is whole."
         raise ArchiveError(path, "is still being downloaded: .aria2 is beside it.", advice=advice)
     if not is_dir(path, options):
-        open_file(path, options)  # raises what may be wrong with the file itself
+        file = open_file(path, options)  # what is wrong with disk or server is no fault of the tar
+        file.read(max(file.size - 1, 0), min(file.size, 1))
     kind = kind_of(path, options)
     if kind != split:
         what = f"the {kind} archive" if kind in SOURCES else kind
@@ -331,20 +327,6 @@ def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
         there = size_str(free) if free else "0 bytes"
         problem = f"the dataset needs about {size_str(needed)}, and {there} are free in {folder}."
         raise OSError(errno.ENOSPC, f"{problem} {advice}")
-
-
-@contextlib.contextmanager
-def cache_errors(folder: str | None) -> Iterator[None]:
-    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:  # the second where nothing can be locked
-        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
-        path = str(getattr(error, "filename", None) or root)
-        number = getattr(error, "errno", errno.ENOLCK)
-        if number not in NOT_WRITABLE or not path.startswith(root):
-            raise
-        raise OSError(number, f"the cache {root} {LOCKED}. What failed is", path) from error
 
 
 # ------------------------------------------------------------------------- options

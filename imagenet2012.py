@@ -26,7 +26,6 @@ from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 
 from .archives import (
     INSTRUCTIONS,
-    cache_errors,
     check_kind,
     check_options,
     check_sha256,
@@ -40,12 +39,14 @@ from .archives import (
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
+from .parts import Part
 
 # `datasets` 3 copies only what the script itself imports: so also `x as x`, which is not used here.
 from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
+    cache_errors,
     check_not_starting,
     clear_leftovers,
     copies_in,
@@ -58,7 +59,7 @@ from .splits import (
     warn_of_copy,
     write_note,
 )
-from .storage import Part, absolute, is_dir, is_url
+from .storage import absolute, is_dir, is_url
 from .tables import prefetched, repeated_name, tables_of
 from .tar_reader import TarReader as TarReader
 from .trees import FolderReader as FolderReader
@@ -207,6 +208,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if split in self.archives:
                 given["data_files"] = {split: self.archives[split]}
             self._of_split[split] = type(self)(**given)
+        self._of_split[split].mode = self.mode
         return self._of_split[split]
 
     # --------------------------------------------------------------------- before the first example
@@ -239,7 +241,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._is_new = False
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(output_dir, *args, **kwargs)
-        if not self._is_new:
+        if not self._is_new and output_dir is None:
             (split,) = self.splits
             count = self.info.splits[split].num_examples if self._checks else None
             path = self.archives.get(split, "")
@@ -254,7 +256,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         builders = [self.of_split(split) for split in self.splits]
         new = [one for one in builders if not is_dir(one.cache_dir)]
         for one in new:
-            one.mode = self.mode
             one.check_archives(strict=True)
         if self.config.name == "default" and not is_url(self._cache_dir_root):
             paths = [path for one in new for path in one._chosen.values()]
@@ -406,13 +407,4 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._name_classes()
         self._warn_of_missing()
-        stream = super().as_streaming_dataset
-
-        def give(name: str, part: str) -> datasets.IterableDataset:
-            if name != part:
-                raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
-            if name not in self.archives:
-                raise self._missing()
-            return stream(name, base_path)
-
-        return stream(None, base_path) if split is None else joined(split, self.splits, give)
+        return super().as_streaming_dataset(split, base_path)

@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from .ilsvrc2012 import IMAGE_NAME, SOURCES, ArchiveError
+from .parts import BLOCK
 from .storage import (
-    BLOCK,
     FOLDER_VARIABLE,
     MAX_IMAGE_BYTES,
     File,

@@ -9,18 +9,17 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple, NoReturn
 
 import datasets
 import fsspec
+from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
+from .parts import BLOCK, Region
 
-Options = (
-    dict[str, Any] | None
-)  # storage options of `fsspec`, which belong to the load they are for
+Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
 CHECK = "Check the URL, the network, the credentials in the environment and storage_options."
 EXTRA = "For S3: pip install s3fs; for the web: pip install aiohttp; others have packages too."
@@ -69,7 +68,9 @@ def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
 def look_at(url: str, options: Options) -> tuple[int, str, bool] | None:
     """Return size, identity, and whether it is a folder; None if it does not exist or is hidden."""
     info = info_of(url, *file_system_of(url, options))
-    return info and (info.get("size") or 0, identity(info), info["type"] == "directory")
+    if info is None:
+        return None
+    return info.get("size") or 0, identity(info), info["type"] == "directory"
 
 
 def list_folder(url: str, options: Options) -> list[str]:
@@ -225,7 +226,7 @@ class RemoteFile:
             file = self._idle.pop()
         except IndexError:
             file = self._open()
-        if isinstance(file, fsspec.spec.AbstractBufferedFile):
+        if isinstance(file, AbstractBufferedFile):
             file.seek(offset)
             data = file.read(size)
         else:  # may be one for all, as in memory
@@ -242,19 +243,21 @@ class RemoteFile:
         return file
 
     def _is_final(self, error: Exception) -> bool:
-        """Tell whether a request would fail again; raise `ArchiveError` for another object."""
-        expired = isinstance(error, fsspec.exceptions.FileExpired)
-        if expired or getattr(error, "status", 0) == 412:  # precondition failed
+        """Tell whether a request would fail again; raise `ArchiveError` for another object.
+
+        Of S3, the file that is opened to try again is that of another object.
+        """
+        if getattr(error, "status", 0) == 412:  # precondition failed
             self._raise_changed()
         # A `ValueError` is a server that sends the whole object instead of a range of it.
         return isinstance(error, FileNotFoundError | PermissionError | ValueError)
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it, by one request."""
-        data = self.read(offset, 512 + size)
-        return data[:512], data[512:]
+        data = self.read(offset, BLOCK + size)
+        return data[:BLOCK], data[BLOCK:]
 
-    def in_order(self, region: Iterable[int], alone: bool) -> "InPieces":
+    def in_order(self, region: Region, alone: bool) -> "InPieces":
         """Return the file for reading a region of it from first to last.
 
         `alone` tells whether nothing else is read in between.

@@ -9,19 +9,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from .ilsvrc2012 import NO_CHECKS, NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
+from .parts import BLOCK, Part
 from .remote import RemoteFile
-from .storage import (
-    BLOCK,
-    UNDER_WAY,
-    File,
-    Options,
-    Part,
-    begun_ahead,
-    is_dir,
-    is_url,
-    logger,
-    open_file,
-)
+from .storage import UNDER_WAY, File, Options, begun_ahead, is_dir, is_url, logger, open_file
 from .tar_reader import TarReader, class_tars
 from .trees import Faults, FolderReader, is_folder, list_tree
 

@@ -21,16 +21,9 @@ from imagenet2012.decoding import decode_image
 from imagenet2012.export import ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_place import missing_images
+from imagenet2012.parts import MEAN_IMAGE_BYTES, Part
 from imagenet2012.rows import Row, RowReader, Stretch, stretches_of
-from imagenet2012.storage import (
-    FOLDER_VARIABLE,
-    MEAN_IMAGE_BYTES,
-    Part,
-    absolute,
-    is_dir,
-    is_url,
-    open_file,
-)
+from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file
 from imagenet2012.tar_reader import class_tars
 from imagenet2012.trees import Faults, in_threads, list_tree
 
@@ -178,7 +171,7 @@ def _decoded(
     split: str, parts: list[Part], stretches: list[Stretch], processes: int
 ) -> Iterator[Found]:
     tasks = (
-        (split, parts[s.first : s.last], s._replace(first=0, last=s.last - s.first))
+        (split, parts[s.first : s.last], Stretch(0, s.last - s.first, s.number, s.count))
         for s in stretches
     )
     images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
@@ -265,12 +258,12 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
     report = Report(plan.split, str(data), shards=f"{plan.shards:,} shard(s), {what}")
     report.add_figure("images", plan.rows, SOURCES[plan.split].num_examples, strict)
     others = {path.name for path in data.glob(f"{plan.split}-*.parquet")} - set(plan.names())
-    report.problems.add("files of another export, which are loaded with this one", *sorted(others))
+    report.problems.add("files of another export", *sorted(others))
     for shard, name in enumerate(tqdm(plan.names(), plan.split, disable=None, leave=False)):
         if not (data / name).exists():
-            report.problems.add("shards that are missing", name)
+            report.problems.add("missing shards", name)
         elif read_record(data / name) != plan.record(shard):
-            report.problems.add("shards that are damaged, of another export, or misplaced", name)
+            report.problems.add("shards of another export, misplaced or damaged", name)
         else:
             _read_shard(data / name, plan, report.problems)
     return report
@@ -286,7 +279,7 @@ def _read_shard(path: Path, plan: Plan, problems: Faults) -> None:
                 if is_here:  # at a URL, each image would be a request
                     places.extend(batch["image"].field("path").to_pylist())
     except (OSError, pa.ArrowException) as error:
-        problems.add("shards that are damaged", f"{path.name}: {first_line(error)}")
+        problems.add("shards with damaged pages", f"{path.name}: {first_line(error)}")
     try:
         problems.add("images that are not where the index says", *missing_images(places))
     except ArchiveError as error:

@@ -231,8 +231,9 @@ def export(
         card.check_card(folders[1])
         with hub_errors(push):
             card.get_repository(push, public)
-    resizing = {"size": size, "quality": quality if size else None}
-    plan = functools.partial(exports.plan_export, shard_size=shard_size, **resizing)
+    plan = functools.partial(
+        exports.plan_export, shard_size=shard_size, size=size, quality=quality if size else None
+    )
     files = write(plan, folders, name=push, **chosen)
     if push is not None:
         with hub_errors(push):

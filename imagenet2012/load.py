@@ -1,5 +1,6 @@
 """Loading: `load`, and the name that `datasets.load_dataset` knows."""
 
+import functools
 import os
 from typing import Any
 
@@ -10,7 +11,7 @@ from datasets.data_files import DataFilesDict
 from imagenet2012 import imagenet2012 as script
 from imagenet2012.ilsvrc2012 import NAME, SOURCES
 from imagenet2012.imagenet2012 import Imagenet2012
-from imagenet2012.splits import DATA_HASH, cut_split
+from imagenet2012.splits import DATA_HASH, cut_split, joined
 from imagenet2012.storage import absolute, is_dir, logger
 
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -99,7 +100,16 @@ def load(
     if mode == datasets.VerificationMode.ALL_CHECKS:
         logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
     builder.mode = mode
-    return builder.as_streaming_dataset(split=split)
+    if split is None:
+        return builder.as_streaming_dataset()
+    return joined(split, builder.splits, functools.partial(_stream, builder))
+
+
+def _stream(builder: Imagenet2012, name: str, part: str) -> datasets.IterableDataset:
+    """Return the stream of a split, of which a `part` can only be the whole."""
+    if name != part:
+        raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
+    return builder.of_split(name).as_streaming_dataset(name)
 
 
 def _check_contradictions(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:
