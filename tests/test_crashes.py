@@ -219,6 +219,16 @@ def test_rewritten_while_it_is_read(case: Case) -> None:
     assert not list(case.cache.glob("**/data-5.0.0/*.arrow"))
 
 
+def test_replaced_before_it_is_read(tmp_path: Path) -> None:
+    """After it was checked, as of a stream that waits, or for a worker that starts late."""
+    fakes.make_archives(tmp_path, 3, 4, 0)
+    stream = imagenet2012.load(tmp_path, split="train", streaming=True)
+    fakes.make_archives(tmp_path / "new", 3, 5, 0)
+    (tmp_path / "new" / TRAIN).replace(tmp_path / TRAIN)
+    with pytest.raises(imagenet2012.ArchiveError, match="changed since"):
+        list(stream)
+
+
 @pytest.mark.parametrize("num_proc", [0, 2])
 def test_the_cause_is_shown(num_proc: int, case: Case) -> None:
     """In the last lines, with archive, offset and member, also from another process."""
