@@ -4,7 +4,6 @@ import errno
 import multiprocessing
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,14 +15,13 @@ import fakes
 import fsspec
 import pytest
 from conftest import ROOT, Archives, patch_os
-from layouts import TEST, TRAIN, VAL
+from layouts import TRAIN, VAL
 
 import imagenet2012
 from imagenet2012 import ArchiveError
 from rows import contents, stored, undecoded, wanted
 
 pytestmark = pytest.mark.loading
-OLD_TEST = "ILSVRC2012_img_test.tar"
 DIR = "IMAGENET2012_DIR"
 
 
@@ -174,8 +172,9 @@ def test_moved(own: tuple[Path, datasets.Dataset], cache: dict[str, Any]) -> Non
     path, dataset = own
     moved = path.parent.rename(path.parent.with_name("moved"))
     for read in (lambda: dataset[0], lambda: dataset[:3]):
-        with pytest.raises(ArchiveError, match=r"own/ILSVRC2012_img_train\.tar: cannot be opened"):
+        with pytest.raises(ArchiveError, match=rf"own/{TRAIN}: .*{DIR} is not set") as caught:
             read()
+        assert "cannot be opened" in str(caught.value.__cause__)
     assert imagenet2012.load(moved, "in_place", split="train", **cache)[0]["image"].mode == "RGB"
     moved.rename(path.parent)  # as a mount that comes back
     assert dataset[0]["image"].mode == "RGB"
@@ -275,12 +274,11 @@ def named(archives: Archives, cache: dict[str, Any]) -> datasets.DatasetDict:
 def test_the_variable_may_be_set_later_and_changed(
     named: datasets.DatasetDict, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advice = rf"Set {DIR} to the folder that holds it, before the program starts"
     rows = named["validation"]
-    with pytest.raises(ArchiveError, match=rf"(?s){DIR} is not set.*{advice}"):
+    with pytest.raises(ArchiveError, match=f"{DIR} is not set.\nSet {DIR} to the folder"):
         rows[0]
     monkeypatch.setenv(DIR, str(tmp_path))
-    with pytest.raises(ArchiveError, match=rf"(?s){tmp_path}, the folder that {DIR}.*{advice}"):
+    with pytest.raises(ArchiveError, match=f"{tmp_path}/{VAL}: cannot be opened"):
         rows[0]
     (tmp_path / "imagenet").symlink_to(archives.folder)
     monkeypatch.chdir(tmp_path)
@@ -306,23 +304,6 @@ def test_a_moved_archive_is_found_by_the_variable(
     assert contents(dataset) == before
     path.rename(tmp_path / TRAIN)
     assert contents(dataset) == before
-
-
-@pytest.mark.parametrize("found", [TEST, OLD_TEST])
-def test_both_names_of_the_test_archive(
-    found: str,
-    named: datasets.DatasetDict,
-    archives: Archives,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shutil.copy(archives.folder / TEST, tmp_path / found)
-    monkeypatch.setenv(DIR, str(tmp_path))
-    for made in (TEST, OLD_TEST):
-        for row in undecoded(named["test"]):
-            address = row["image"]["path"].replace(TEST, made)
-            data = fsspec.filesystem("imagenet2012").cat_file(address)
-            assert data == archives.expected["test"][row["file_name"]].data
 
 
 def test_rows_never_hold_a_url(
