@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import HANG, ROOT, Archives
 from imagenet2012.decoding import StoredImage
+from imagenet2012.parts import Part
 from imagenet2012.rows import stretches_of
-from imagenet2012.storage import Part
 from layouts import TEST, TRAIN, VAL
 from packaging.version import Version
 
