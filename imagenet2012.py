@@ -40,6 +40,9 @@ from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
 from .parts import Part
+
+# `datasets` 3 copies only what the script itself imports: so also `x as x`, which is not used here.
+from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
@@ -58,6 +61,8 @@ from .splits import (
 )
 from .storage import absolute, is_dir, is_url
 from .tables import prefetched, repeated_name, tables_of
+from .tar_reader import TarReader as TarReader
+from .trees import FolderReader as FolderReader
 
 # ------------------------------------------------------------------------- what can be chosen
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import datasets
 import fsspec
+from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
 from .parts import BLOCK, Region
@@ -225,7 +226,7 @@ class RemoteFile:
             file = self._idle.pop()
         except IndexError:
             file = self._open()
-        if isinstance(file, fsspec.spec.AbstractBufferedFile):
+        if isinstance(file, AbstractBufferedFile):
             file.seek(offset)
             data = file.read(size)
         else:  # may be one for all, as in memory
@@ -242,9 +243,11 @@ class RemoteFile:
         return file
 
     def _is_final(self, error: Exception) -> bool:
-        """Tell whether a request would fail again; raise `ArchiveError` for another object."""
-        expired = isinstance(error, fsspec.exceptions.FileExpired)
-        if expired or getattr(error, "status", 0) == 412:  # precondition failed
+        """Tell whether a request would fail again; raise `ArchiveError` for another object.
+
+        Of S3, the file that is opened to try again is that of another object.
+        """
+        if getattr(error, "status", 0) == 412:  # precondition failed
             self._raise_changed()
         # A `ValueError` is a server that sends the whole object instead of a range of it.
         return isinstance(error, FileNotFoundError | PermissionError | ValueError)

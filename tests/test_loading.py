@@ -329,6 +329,29 @@ def test_num_proc_under_spawn(archives: Archives, tmp_path: Path) -> None:
     assert done.stdout == "default 60\nin_place 60\n", done.stderr
 
 
+def test_num_proc_in_a_script_that_processes_run_again(
+    archives: Archives, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    """It ends and says what is missing. Where there is a copy, it may stay as it is."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocess, sys\n"
+        "multiprocess.set_start_method('spawn', force=True)\n"
+        "import imagenet2012\n"
+        "rows = imagenet2012.load(sys.argv[1], num_proc=2, split='train', cache_dir=sys.argv[2],\n"
+        "    verification_mode='no_checks')\n"
+        "if __name__ == '__main__':\n"
+        "    print(multiprocess.Pool(1).map(len, [rows]))\n"
+    )
+    command = [sys.executable, str(program), str(archives.folder), cache["cache_dir"]]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for expected in ("", "[60]\n"):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG)
+        assert done.stdout == expected, done.stderr
+        assert ('if __name__ == "__main__":' in done.stderr) == (not expected)
+        imagenet2012.load(archives.folder, split="train", **cache)
+
+
 def test_written_elsewhere(archives: Archives, tmp_path: Path) -> None:
     """As Parquet, to what `fsspec` can write to."""
     builder = imagenet2012.Imagenet2012(data_dir=archives.folder, cache_dir=str(tmp_path))
