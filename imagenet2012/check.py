@@ -124,17 +124,23 @@ def check_images(split: str, path: str, ways: Ways) -> Report:
     except ArchiveError as error:
         report.problems[first_line(error)] = []
         return report
-    names: Counter[str] = Counter()
     stretches = stretches_of(split, parts, "archive") if parts else []
-    found = (_decoded if ways.decode else _seen)(split, parts, stretches, ways.processes)
-    for found_names, problems in tqdm(found, split, len(stretches), disable=None, leave=False):
-        names.update(found_names)
+    looked_at = (
+        _decoded(split, parts, stretches, ways.processes)
+        if ways.decode
+        else _seen(split, parts, stretches)
+    )
+    found: Counter[str] = Counter()  # images of each wnid, or of each number
+    for names, problems in tqdm(looked_at, split, len(stretches), disable=None, leave=False):
+        found.update(match[1] for match in map(SOURCES[split].image.fullmatch, names) if match)
         for kind, places in problems.items():
             report.problems.setdefault(kind, []).extend(places)
-    report.problems.add("images that appear twice", *(n for n, count in names.items() if count > 1))
-    report.add_figure("images", names.total(), SOURCES[split].num_examples, ways.strict)
+    report.add_figure("images", found.total(), SOURCES[split].num_examples, ways.strict)
+    if split != "train":  # of which a class is read at once
+        twice = [number for number, count in found.items() if count > 1]
+        report.problems.add("numbers of images that appear twice", *twice)
     if ways.strict:
-        _add_differences(report, names)
+        _add_differences(report, found)
     if ways.hash:
         _add_hash(report, ways.strict)
     return report
@@ -161,7 +167,7 @@ def _parts_of(report: Report, strict: bool) -> list[Part]:
     return [part for part in parts if part.size]
 
 
-def _seen(split: str, parts: list[Part], stretches: list[Stretch], _: int) -> Iterator[Found]:
+def _seen(split: str, parts: list[Part], stretches: list[Stretch]) -> Iterator[Found]:
     """Look at the headers of an archive, or the sizes of files."""
     reader = RowReader(split, parts, read_labels().validation, in_place=True)
     return map(_look_at, reader.by_stretch(stretches))
@@ -171,7 +177,7 @@ def _decoded(
     split: str, parts: list[Part], stretches: list[Stretch], processes: int
 ) -> Iterator[Found]:
     tasks = (
-        (split, parts[s.first : s.last], Stretch(0, s.last - s.first, s.number, s.count))
+        (split, parts[s.first : s.last], Stretch(0, s.last - s.first, s.region, s.regions))
         for s in stretches
     )
     images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
@@ -219,10 +225,9 @@ def _is_empty(path: str) -> bool:
     return True
 
 
-def _add_differences(report: Report, names: Counter[str]) -> None:
+def _add_differences(report: Report, found: Counter[str]) -> None:
     """Note which images or classes of the original are missing, as far as the names tell."""
     source, path = SOURCES[report.split], report.path
-    found = Counter(match[1] for match in map(source.image.fullmatch, names) if match)
     if report.split != "train":
         numbers = set(range(1, source.num_examples + 1)).difference(map(int, found))
         report.problems.add("numbers of images that are missing", *map(str, sorted(numbers)))

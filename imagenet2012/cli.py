@@ -254,11 +254,9 @@ def write(
     data = output / "data"
     card.check_card(output)
     archives = find_archives(folder)
-    loaded = {
-        split: load_in_place(folder, split, no_checks, num_proc) for split in splits or archives
-    }
-    data.mkdir(parents=True, exist_ok=True)
     try:
+        loaded = {s: load_in_place(folder, s, no_checks, num_proc) for s in splits or archives}
+        data.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(output / ".imagenet2012.lock", timeout=0):
             planned = [plan(dataset, split, archives[split]) for split, dataset in loaded.items()]
             for one in planned:
@@ -422,15 +420,13 @@ def show(
         folder, "in_place", split=split, verification_mode=mode_of(no_checks)
     )
     order = sheet.chosen_rows(dataset, classes, seed)
-
-    def pass_over(error: Exception) -> None:
+    passed: list[Exception] = []
+    rows = itertools.islice(sheet.sound_rows(dataset, order, passed.append), count)
+    picture = sheet.draw(rows, dataset.features["label"].names)
+    for error in passed:
         click.echo(f"Passed over: {error}", err=True)
-
-    rows = list(itertools.islice(sheet.sound_rows(dataset, order, pass_over), count))
-    if not rows:
-        raise ValueError("None of these images can be decoded. Nothing was written.")
-    sheet.draw(rows, dataset.features["label"].names).save(output, "PNG")
-    click.echo(f"{output}: {len(rows)} {split} images")
+    picture.save(output, "PNG")
+    click.echo(f"{output}: {min(count, len(order) - len(passed))} {split} images")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the next run goes on after the shards that are there. Each shard records the pla
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -122,10 +123,14 @@ class SplitExport:
         record = json.dumps(self.plan.record(shard)).encode()
         return schema.with_metadata({**schema.metadata, RECORD: record})
 
+    @functools.cached_property
+    def _shuffled(self) -> list[np.ndarray]:
+        shuffled = np.random.default_rng(SEED).permutation(self.plan.rows)
+        return np.array_split(shuffled, self.plan.shards)
+
     def groups(self, shard: int) -> list[np.ndarray]:
         """Return the numbers of the rows of each row group of a shard."""
-        shuffled = np.random.default_rng(SEED).permutation(self.plan.rows)
-        rows = np.array_split(shuffled, self.plan.shards)[shard]
+        rows = self._shuffled[shard]
         length = len(rows) if self.plan.in_place else ROWS_IN_A_GROUP
         return np.array_split(rows, math.ceil(len(rows) / length))
 
@@ -265,7 +270,7 @@ def check_room(exports: Iterable[SplitExport], data: Path) -> None:
 
 
 class Step(NamedTuple):
-    """What was done: so many images of a shard, which is whole or not yet."""
+    """What was done: so many images of a shard were written or found, or it became whole."""
 
     name: str
     images: int
@@ -288,12 +293,13 @@ def write_shards(exports: list[SplitExport], data: Path, processes: int) -> Iter
     ------
     Step
     """
-    missing = [
-        (export, shard)
-        for export in exports
-        for shard in range(export.plan.shards)
-        if not (data / export.plan.name(shard)).exists()
-    ]
+    missing = []
+    for export in exports:
+        for shard, name in enumerate(export.plan.names()):
+            if (data / name).exists():
+                yield Step(name, sum(map(len, export.groups(shard))), False)
+            else:
+                missing.append((export, shard))
     tasks = (
         (export.rows.take(group), export.plan)
         for export, shard in missing

@@ -92,10 +92,17 @@ def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> 
     Returns
     -------
     PIL.Image.Image
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
     """
     # Small at once: a thousand images as they are would fill gigabytes.
     tiles = [_tile(row, names) for row in rows]
-    columns = max(1, min(columns, len(tiles)))
+    if not tiles:
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    columns = min(columns, len(tiles))
     lines = -(-len(tiles) // columns)
     step = TILE + GAP, TILE + 2 * LINE + 2 * GAP
     size = 2 * MARGIN + columns * step[0] - GAP, 2 * MARGIN + lines * step[1] - GAP
