@@ -6,11 +6,9 @@ import hashlib
 import io
 import json
 import os
-import queue
-import threading
 import time
-from concurrent.futures import Future
-from typing import Any, NamedTuple, NoReturn
+from multiprocessing.pool import AsyncResult, ThreadPool
+from typing import Any, NoReturn
 
 import datasets
 import fsspec
@@ -22,7 +20,6 @@ from .parts import BLOCK, Region
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
 CHECK = "Check the URL, the network, the credentials in the environment and storage_options."
-EXTRA = "For S3: pip install s3fs; for the web: pip install aiohttp; others have packages too."
 
 # ------------------------------------------------------------------------- file systems
 
@@ -41,8 +38,6 @@ def file_system_of(url: str, options: Options) -> tuple[Any, str]:
     plain = {k: v for k, v in given.items() if k not in protocols or not isinstance(v, dict)}
     try:
         files, name = fsspec.core.url_to_fs(url, **given.get(url.partition("://")[0], plain))
-    except ImportError as error:  # says what to install
-        raise ArchiveError(url, f"cannot be read: {words_of(error, url)}.", advice=EXTRA) from None
     except Exception as error:  # each file system raises its own
         _raise_unreachable(url, error)
     _kept[id(files)] = files
@@ -55,14 +50,13 @@ def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
     try:
         return files.info(name)
     except PermissionError:
-        problem = None
-    except FileNotFoundError as error:  # over HTTP it stands for whatever went wrong
-        cause = error.__cause__
-        problem = None if getattr(cause, "status", 404 if cause is None else 0) in HIDDEN else cause
+        return None
     except Exception as error:
-        problem = error
-    files.clear_instance_cache()  # the next may find other credentials in the environment
-    return _raise_unreachable(url, problem) if problem else None
+        cause = error.__cause__ or error  # over HTTP all that goes wrong is a `FileNotFoundError`
+        if isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in HIDDEN:
+            return None
+        files.clear_instance_cache()  # the next one may find other credentials
+        _raise_unreachable(url, cause)
 
 
 def look_at(url: str, options: Options) -> tuple[int, str, bool] | None:
@@ -104,39 +98,21 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
     raise ArchiveError(url, problem, advice=CHECK) from None  # the cause's text may hold secrets
 
 
-# ------------------------------------------------------------------------- requests under way
+# ------------------------------------------------------------------------- files
 
 THREADS = 32  # and so requests under way
-Fetch = tuple["Future[bytes]", "RemoteFile", int, int]
+RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
+RETRY_UNTIL = 60  # seconds since the first try
+MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
 
 @functools.lru_cache(maxsize=1)
-def _fetches(pid: int) -> "queue.SimpleQueue[Fetch]":
-    """Return what the threads of this process are to fetch.
+def _threads(pid: int) -> ThreadPool:
+    """Return threads of this process.
 
     Unlike those of `concurrent.futures`, they do not keep it from ending while a server hangs.
     """
-    wanted: queue.SimpleQueue[Fetch] = queue.SimpleQueue()
-    for _ in range(THREADS):
-        threading.Thread(target=_fetch_all, args=(wanted,), daemon=True).start()
-    return wanted
-
-
-def _fetch_all(wanted: "queue.SimpleQueue[Fetch]") -> NoReturn:
-    while True:
-        future, file, offset, size = wanted.get()
-        try:
-            future.set_result(file.fetch(offset, size))
-        except BaseException as error:
-            future.set_exception(error)
-        del future, file  # else they stay in memory until the next
-
-
-# ------------------------------------------------------------------------- files
-
-RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
-RETRY_UNTIL = 60  # seconds since the first try
-MOST_ANNOUNCED = 128 << 20  # bytes of which it is remembered that they were announced
+    return ThreadPool(THREADS)
 
 
 class RemoteFile:
@@ -175,33 +151,24 @@ class RemoteFile:
         self.size, self.version = int(info["size"]), identity(info)
         self._pinned = _pinned(url, self._files, info)
         self._idle: list[Any] = []  # open files
-        self._lock = threading.Lock()
-        self._coming: collections.OrderedDict[tuple[int, int], Future[bytes]]
+        self._coming: collections.OrderedDict[tuple[int, int], AsyncResult[bytes]]
         self._coming = collections.OrderedDict()
-        self._announced = 0  # bytes
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        with self._lock:
-            coming = self._coming.pop((offset, size), None)
-            self._announced -= size if coming else 0
-        return coming.result() if coming else self.fetch(offset, size)
+        coming = self._coming.pop((offset, size), None)
+        return coming.get() if coming else self.fetch(offset, size)
 
     def announce(self, offset: int, size: int) -> None:
         """Begin to fetch what will be read in this very piece."""
-        with self._lock:
-            if offset + size > self.size or (offset, size) in self._coming:
-                return
+        if offset + size <= self.size and (offset, size) not in self._coming:
             self._coming[offset, size] = self.submit(offset, size)
-            self._announced += size
-            while self._announced > MOST_ANNOUNCED:  # nobody came for the oldest
-                self._announced -= self._coming.popitem(last=False)[0][1]
+            if len(self._coming) > MOST_ANNOUNCED:
+                self._coming.popitem(last=False)
 
-    def submit(self, offset: int, size: int) -> "Future[bytes]":
+    def submit(self, offset: int, size: int) -> "AsyncResult[bytes]":
         """Begin to fetch bytes."""
-        future: Future[bytes] = Future()
-        _fetches(os.getpid()).put((future, self, offset, size))
-        return future
+        return _threads(os.getpid()).apply_async(self.fetch, (offset, size))
 
     def fetch(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes by one request, which is tried again if it fails."""
@@ -308,15 +275,13 @@ class RemoteFile:
 def _pinned(url: str, files: Any, info: dict[str, Any]) -> dict[str, Any]:
     """Return options of `open` by which a web server refuses to send another object.
 
-    S3 needs none: its files hold to the ETag by themselves.
+    The files of S3 hold to the ETag by themselves; elsewhere `check_unchanged` is what there is.
     """
     if not url.startswith(("http://", "https://")):
         return {}
     headers = {"Accept-Encoding": "identity", **files.kwargs.get("headers", {})}
     if info.get("ETag") and not info["ETag"].startswith("W/"):
         headers["If-Match"] = info["ETag"]
-    elif info.get("Last-Modified"):
-        headers["If-Unmodified-Since"] = info["Last-Modified"]
     return {"size": info["size"], "headers": headers}
 
 
@@ -327,14 +292,6 @@ def _pinned(url: str, files: Any, info: dict[str, Any]) -> dict[str, Any]:
 AHEAD_BYTES, AHEAD_REQUESTS = 8 << 20, 4
 PIECE_BYTES = 1 << 17
 MARGIN = 1 << 12  # bytes before what is read, which a reader may look at again
-
-
-class Piece(NamedTuple):
-    """Bytes that are under way or have arrived, from `start` to `stop`."""
-
-    start: int
-    stop: int
-    data: "Future[bytes]"
 
 
 class InPieces:
@@ -354,7 +311,7 @@ class InPieces:
         self._next, self._stop = max(0, start - MARGIN), stop
         self._step = AHEAD_BYTES if alone else PIECE_BYTES
         self._ahead = self._step * (AHEAD_REQUESTS if alone else 1)
-        self._pieces: collections.deque[Piece] = collections.deque()
+        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
 
     def announce(self, offset: int, size: int) -> None:
         """Begin to fetch what follows `offset`, as far as it is in the region."""
@@ -365,23 +322,21 @@ class InPieces:
         while self._next < stop:
             limit = self._stop if self._next < self._stop else stop
             size = min(self._step, limit - self._next)
-            data = self._file.submit(self._next, size)
-            self._pieces.append(Piece(self._next, self._next + size, data))
+            coming = self._file.submit(self._next, size)
+            self._pieces.append((self._next, self._next + size, coming))
             self._next += size
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        end = offset + size
-        while self._pieces and self._pieces[0].stop < min(offset, self._stop) - MARGIN:
-            self._pieces.popleft()
-        begun = self._pieces[0].start if self._pieces else self._next
-        if offset < begun or end > self.size:
+        end, needed = offset + size, min(offset, self._stop) - MARGIN
+        self._pieces = [piece for piece in self._pieces if piece[1] > needed]
+        if offset < (self._pieces[0][0] if self._pieces else self._next) or end > self.size:
             return self._file.fetch(offset, size)
         self.announce(offset, size)
         if self._next < end:  # the last member reaches beyond the region, and a header may follow
             self._fetch_until(min(end + 1024, self.size))
         return b"".join(
-            piece.data.result()[max(0, offset - piece.start) : end - piece.start]
-            for piece in self._pieces
-            if piece.start < end and offset < piece.stop
+            coming.get()[max(0, offset - start) : end - start]
+            for start, stop, coming in self._pieces
+            if start < end and offset < stop
         )
