@@ -181,6 +181,11 @@ class RowFeatures(datasets.Features):
         coming = {name: self._coming(column, name) for name, column in batch.items()}
         return super().decode_batch(coming, *args, **kwargs)
 
+    def decode_column(self, column: Any, column_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Decode a column, as a batched `map` asks for it, as `datasets.Features` do."""
+        coming = self._coming(column, column_name)
+        return super().decode_column(coming, column_name, *args, **kwargs)
+
     def _coming(self, column: Any, name: str) -> Any:
         feature = self.get(name)  # what is not decoded may never be read
         is_read = isinstance(feature, datasets.Image) and feature.decode

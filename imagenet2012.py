@@ -9,13 +9,10 @@
 The folder holds ``ILSVRC2012_img_train.tar`` and/or ``ILSVRC2012_img_val.tar`` (and, if wanted, the
 test archive), fetched by hand from https://image-net.org/download-images. Nothing is extracted.
 
-This is the loading script: what the dataset is, what can be chosen, and the builder. What it uses
-lies beside it, in modules named for their subjects.
-
-For streaming, `datasets` replaces ``open``, ``os.path.join``, ``os.path.exists``, ``pathlib.Path``
-and others in this module (on version 3 also in those beside it) with functions that take URLs, for
-which ``::`` in a path is special. So paths here are strings with ``/``, and only ``os.stat``,
-``os.scandir``, ``os.open`` and their like touch the disk.
+This is the loading script: what can be chosen, and the builder. What it uses lies beside it, in
+modules named for their subjects. Paths in them are strings with ``/``, and only ``os.stat``,
+``os.scandir``, ``io.FileIO`` and their like touch the disk, as `datasets` replaces ``open``,
+``os.path.join``, ``pathlib.Path`` and others here for streaming.
 """
 
 import dataclasses
@@ -29,7 +26,6 @@ from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 
 from .archives import (
     INSTRUCTIONS,
-    cache_errors,
     check_kind,
     check_options,
     check_sha256,
@@ -43,24 +39,30 @@ from .archives import (
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
+from .parts import Part
+
+# `datasets` 3 copies only what the script itself imports: so also `x as x`, which is not used here.
+from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
+    cache_errors,
+    check_not_starting,
     clear_leftovers,
     copies_in,
     copy_name,
     counts_told,
-    cut_split,
     hash_of,
+    joined,
     official_splits,
     seen,
     warn_of_copy,
     write_note,
 )
-from .storage import Part, absolute, is_dir, is_url, open_file
+from .storage import absolute, is_dir, is_url
 from .tables import prefetched, repeated_name, tables_of
-from .tar_reader import TarReader
-from .trees import is_folder
+from .tar_reader import TarReader as TarReader
+from .trees import FolderReader as FolderReader
 
 # ------------------------------------------------------------------------- what can be chosen
 
@@ -82,12 +84,22 @@ class Imagenet2012Config(datasets.BuilderConfig):
         mixed, which is the default. What is prepared is in the order of the archives.
     splits : tuple of str
         Which splits; without them, all whose archives are found.
+    copy : str
+        The name of the folder of the copy in the cache, which the builder sets.
     """
 
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
+    copy: str = ""
 
+    def create_config_id(self, *args: Any, **kwargs: Any) -> str:
+        """Return the name of the folder of the copy."""
+        return self.copy or super().create_config_id(*args, **kwargs)
+
+
+OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
+OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
 
 # ------------------------------------------------------------------------- the builder
 
@@ -139,7 +151,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._given = {"cache_dir": cache_dir, **kwargs}
         name = kwargs.get("config_name") or self.DEFAULT_CONFIG_NAME
         chosen = {key: value for key, value in kwargs.items() if key != "config_name"}
-        check_options({"name": name, **chosen}, _known_options())
+        check_options({"name": name, **chosen}, OPTIONS)
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         options, files = kwargs.get("storage_options"), kwargs.pop("data_files", None)
@@ -155,12 +167,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
         self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
-        kwargs["config_id"] = f"{name}-all"  # where nothing is written
+        kwargs["copy"] = f"{name}-all"  # where nothing is written
         if len(self.splits) == 1:
             (split,) = self.splits
-            kwargs["config_id"] = copy_name(name, split, self.archives.get(split, ""), options)
+            kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
-            kwargs["config_id"] += f"-{hash_of(kwargs['features'])}"
+            kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. Rows in place are small, and each of their batches
         # takes 64 kB in a process that loads them.
         batch = 10_000 if name == "in_place" else 100
@@ -196,6 +208,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if split in self.archives:
                 given["data_files"] = {split: self.archives[split]}
             self._of_split[split] = type(self)(**given)
+        self._of_split[split].mode = self.mode
         return self._of_split[split]
 
     # --------------------------------------------------------------------- before the first example
@@ -212,9 +225,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         ArchiveError
             If an archive is not what it should be.
         """
-        number = kwargs.get("num_proc")
-        if number is not None and not (hasattr(number, "__index__") and number > 0):
-            raise ValueError(f"num_proc is a number of processes, not {number!r}.")
         if self.config.order == "mixed":
             raise ValueError(
                 'order="mixed" is for streams (streaming=True): what is prepared is in the order '
@@ -226,10 +236,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._warn_of_missing()
         if output_dir is None and len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
+        if not is_dir(self.cache_dir):
+            check_not_starting()
         self._is_new = False
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(output_dir, *args, **kwargs)
-        if not self._is_new:
+        if not self._is_new and output_dir is None:
             (split,) = self.splits
             count = self.info.splits[split].num_examples if self._checks else None
             path = self.archives.get(split, "")
@@ -244,11 +256,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         builders = [self.of_split(split) for split in self.splits]
         new = [one for one in builders if not is_dir(one.cache_dir)]
         for one in new:
-            one.mode = self.mode
             one.check_archives(strict=True)
         if self.config.name == "default" and not is_url(self._cache_dir_root):
             paths = [path for one in new for path in one._chosen.values()]
-            check_space(self._cache_dir_root, sum(map(size_of, paths)))
+            check_space(self._cache_dir_root, sum(size_of(p, self.storage_options) for p in paths))
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
@@ -268,9 +279,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         with counts_told(self._chosen):
             prepare(self, dl_manager, verification_mode, **kwargs)
         if self._writes_here:
-            for split, path in self._chosen.items():
+            # A class is read in one stretch, whose rows tell if a name appears twice.
+            for split in self._chosen.keys() - {"train"}:
                 if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
-                    raise ArchiveError(path, f"{name!r} appears twice in it.")
+                    raise ArchiveError(self._chosen[split], f"{name!r} appears twice in it.")
             hashed = self.mode == datasets.VerificationMode.ALL_CHECKS
             write_note(self._output_dir, self._chosen, hashed, self.storage_options)
 
@@ -301,7 +313,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         for split, path in self._chosen.items():
             check_kind(split, path, self.storage_options)
             if self.config.name == "in_place":
-                check_in_place(path, self.storage_options)
+                check_in_place(path, self._given.get("storage_options"))
             if self._checks:
                 check_size(split, path, strict, self.storage_options)
 
@@ -331,17 +343,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
         labels, strict = read_labels(self.base_path), not streaming
         parts = parts_of(split, path, labels, self.storage_options, self._checks, strict)
-        for part in dict.fromkeys((parts[0], parts[-1])):
-            if not is_folder(part):
-                file = open_file(part.path, self.storage_options)
-                TarReader(file, part, SOURCES[split].image).check_ends()
-        return {
-            "split": split,
-            "path": path,
-            "was": seen(path, self.storage_options),
-            "parts": parts,
-            "stretches": stretches_of(split, parts, order),
-        }
+        was, stretches = seen(path, self.storage_options), stretches_of(split, parts, order)
+        return {"split": split, "path": path, "was": was, "parts": parts, "stretches": stretches}
 
     # --------------------------------------------------------------------- the examples
 
@@ -354,7 +357,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[str, pa.Table]]:
         """Yield examples in tables, for preparing."""
         # Several versions of `datasets` count rows by shards wrongly unless the key is a string.
-        tables = prefetched(tables_of(self._rows(**kwargs), self._writer_batch_size or 100))
+        tables = tables_of(self._rows(**kwargs), self._writer_batch_size or 100)
+        if self.config.name == "default":  # in place there is little to write meanwhile
+            tables = prefetched(tables)
         try:
             for number, table in enumerate(tables):
                 yield str(number), table
@@ -381,19 +386,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_dataset(self, split: Any = None, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
-        if split is None:
-            return datasets.DatasetDict({s: self.as_dataset(s, **kwargs) for s in self.splits})
-        if isinstance(split, list | tuple):
-            return [self.as_dataset(one, **kwargs) for one in split]
-        parts = []
-        for name, part in cut_split(split, self.splits):
+
+        def give(name: str, part: str) -> datasets.Dataset:
             builder = self.of_split(name)
             builder._name_classes()
             with cache_errors(self._cache_dir_root):
-                parts.append(datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs))
-        if len(parts) == 1:
-            return parts[0]
-        return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+                return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
+
+        if split is None:
+            return datasets.DatasetDict({name: give(name, name) for name in self.splits})
+        return joined(split, self.splits, give)
 
     def _get_dataset_fingerprint(self, split: Any) -> str:
         """Tell datasets with other names of the classes apart, and what `map` makes of them."""
@@ -405,20 +407,4 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._name_classes()
         self._warn_of_missing()
-        if isinstance(split, list | tuple):
-            return [self.as_streaming_dataset(one, base_path) for one in split]
-        if split is None:
-            return super().as_streaming_dataset(None, base_path)
-        streams = []
-        for name, part in cut_split(split, self.splits):
-            if name != part:
-                raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
-            if name not in self.archives:
-                raise self._missing()
-            streams.append(super().as_streaming_dataset(name, base_path))
-        return streams[0] if len(streams) == 1 else datasets.concatenate_datasets(streams)
-
-
-def _known_options() -> list[str]:
-    fields = [field.name for field in dataclasses.fields(Imagenet2012Config)]
-    return [*fields, *inspect.signature(datasets.DatasetBuilder.__init__).parameters]
+        return super().as_streaming_dataset(split, base_path)

@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from .ilsvrc2012 import IMAGE_NAME, SOURCES, ArchiveError
+from .parts import BLOCK
 from .storage import (
-    BLOCK,
     FOLDER_VARIABLE,
     MAX_IMAGE_BYTES,
     File,
@@ -96,12 +96,12 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         """
         path, offset, size, name = cls.parse(url)
         file = open_named(path)
-        if _fits(file, offset, size):
-            is_large = size > LARGE_IMAGE
-            if not is_large or _is_header_of(file.read(offset, BLOCK), name, size):
-                block, data = file.read_member(offset, size)
-                if _is_header_of(block, name, size):
-                    return data
+        try:
+            if (data := _read_proven(file, offset, size, name)) is not None:
+                return data
+        except ArchiveError:
+            _open_remote.cache_clear()  # what took the place of an object is opened anew
+            raise
         advice = (
             "The archive was replaced, cut or damaged since the dataset was made. If it is right "
             "now, load it again from its folder; an index must be made again."
@@ -141,6 +141,16 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     return (header.name, header.size) == (name, size)
 
 
+def _read_proven(file: File, offset: int, size: int, name: str) -> bytes | None:
+    """Return the bytes of an image, or None unless the header before them is that of the image."""
+    if not _fits(file, offset, size):
+        return None
+    if size > LARGE_IMAGE and not _is_header_of(file.read(offset, BLOCK), name, size):
+        return None
+    block, data = file.read_member(offset, size)
+    return data if _is_header_of(block, name, size) else None
+
+
 def _fits(file: File, offset: int, size: int) -> bool:
     """Tell whether a file has room for an image of this size after the header at `offset`."""
     return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= file.size
@@ -148,12 +158,7 @@ def _fits(file: File, offset: int, size: int) -> bool:
 
 # ------------------------------------------------------------------------- which archive
 
-# By each name of an original archive all its names, itself first: the test archive has two.
-_NAMES = {
-    name: (name, *({*source.file_names} - {name}))
-    for source in SOURCES.values()
-    for name in source.file_names
-}
+NAMES = tuple(name for source in SOURCES.values() for name in source.file_names)
 
 
 def open_named(path: str) -> File:
@@ -169,7 +174,7 @@ def open_named(path: str) -> File:
     ArchiveError
         If it cannot be opened. Says what to set.
     """
-    missing = None
+    missing: ArchiveError | None = None
     if os.path.isabs(path):
         try:
             return open_file(path)
@@ -178,26 +183,15 @@ def open_named(path: str) -> File:
                 raise
             missing = error
     name, folder = path.rpartition("/")[2], os.environ.get(FOLDER_VARIABLE)
-    is_named = name in _NAMES and (missing or name == path)
-    for other in _NAMES[name] if folder and is_named else ():
-        found = f"{absolute(str(folder))}/{other}"
-        try:
-            return _open_remote(found, os.getpid()) if is_url(found) else open_file(found)
-        except ArchiveError:
-            if status_of(found):
-                raise
-    raise missing or _not_found(path, name if is_named else "", folder)
-
-
-def _not_found(path: str, name: str, folder: str | None) -> ArchiveError:
-    """Return the error for an archive that is named but in no folder that is known."""
-    if not name:
+    if name not in NAMES or not (missing or name == path):
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
-        return ArchiveError(path, problem, advice=f"Known are {', '.join(_NAMES)}.")
-    known = f"{folder}, the folder that {FOLDER_VARIABLE} names"
-    problem = f"is not in {known}." if folder else f"is wanted, and {FOLDER_VARIABLE} is not set."
-    advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
-    return ArchiveError(path, problem, advice=advice)
+        raise missing or ArchiveError(path, problem, advice=f"Known are {', '.join(NAMES)}.")
+    if not folder:
+        advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
+        problem = f"is wanted, and {FOLDER_VARIABLE} is not set."
+        raise ArchiveError(path, problem, advice=advice) from missing
+    found = f"{absolute(folder)}/{name}"
+    return _open_remote(found, os.getpid()) if is_url(found) else open_file(found)
 
 
 @functools.lru_cache(maxsize=8)
@@ -218,9 +212,9 @@ def check_in_place(path: str, options: Options) -> None:
         problem = "in place, images are read without storage_options, which rows do not hold."
         advice = "Put credentials and endpoint where the file system looks for them by itself: for "
         advice += "S3, into AWS_… variables or ~/.aws; for others, into fsspec's configuration."
-    elif name not in _NAMES:
+    elif name not in NAMES:
         problem = "has not the name of an original archive, by which rows in place find it."
-        advice = f"Known are {', '.join(_NAMES)}."
+        advice = f"Known are {', '.join(NAMES)}."
     elif absolute(os.environ.get(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"

@@ -1,21 +1,23 @@
 """Prepared copies: what names the folder of one, and the note of what it was made of."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import datasets
 from datasets.exceptions import NonMatchingSplitsSizesError
 
 from .archives import meant
-from .ilsvrc2012 import NAME, SOURCES, VERSION, without_secrets
+from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, without_secrets
 from .remote import Options
-from .storage import is_dir, logger
+from .storage import absolute, is_dir, logger
 from .trees import status_of_split
 
 # ------------------------------------------------------------------------- expressions and counts
@@ -51,6 +53,19 @@ def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
     return parts
 
 
+def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -> Any:
+    """Return the datasets that `give` gives of the parts of an expression as one; lists as lists.
+
+    `give` takes the name of a split and the part of it, as `cut_split` returns them.
+    """
+    if isinstance(split, list | tuple):
+        return [joined(one, splits, give) for one in split]
+    parts = [give(*part) for part in cut_split(split, splits)]
+    if len(parts) == 1:
+        return parts[0]
+    return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+
+
 def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     """Return the counts that the splits should have."""
     infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
@@ -69,7 +84,7 @@ def counts_told(archives: dict[str, str]) -> Iterator[None]:
         )
         raise NonMatchingSplitsSizesError(
             f"The archives do not hold the expected numbers of images ({wanted}). For a subset "
-            f'pass verification_mode="no_checks" (on the command line: --no-checks). {error}'
+            f"{NO_CHECKS}. {error}"
         ) from error
 
 
@@ -80,6 +95,11 @@ def counts_told(archives: dict[str, str]) -> Iterator[None]:
 DATA_HASH = f"data-{VERSION}"
 NOTE = "archives.json"
 AGAIN = 'To make it again, pass download_mode="force_redownload".'
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
+LOCKED = (
+    "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "
+    "or let its owner `chmod -R g+rwX` it (and set `umask 002`), or save_to_disk() the dataset"
+)
 
 
 def copy_name(config: str, split: str, path: str, options: Options = None) -> str:
@@ -172,3 +192,32 @@ def clear_leftovers(folder: str) -> None:
         with os.scandir(folder) as entries:
             for entry in [entry for entry in entries if entry.is_file()]:
                 os.unlink(entry.path)
+
+
+def check_not_starting() -> None:
+    """Raise `RuntimeError` in a new process that still runs its parent's script, to know it.
+
+    Such a process would wait for the parent's lock on the copy, and the parent for the process.
+    """
+    # A spawned process runs the script as the module "__mp_main__", which becomes "__main__", too,
+    # once it has run.
+    script = sys.modules.get("__mp_main__")
+    if script is not None and script is not sys.modules["__main__"]:
+        raise RuntimeError(
+            "num_proc starts processes that run this script again from its first line, as always "
+            'with multiprocessing by spawn. Put what it does below `if __name__ == "__main__":`.'
+        )
+
+
+@contextlib.contextmanager
+def cache_errors(folder: str | None) -> Iterator[None]:
+    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the second where nothing can be locked
+        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
+        path = str(getattr(error, "filename", None) or root)
+        number = getattr(error, "errno", errno.ENOLCK)
+        if number not in NOT_WRITABLE or not path.startswith(root):
+            raise
+        raise OSError(number, f"the cache {root} {LOCKED}. What failed is", path) from error

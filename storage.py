@@ -17,6 +17,7 @@ import datasets
 import fsspec
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets
+from .parts import BLOCK, Region
 from .remote import Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")
@@ -80,16 +81,7 @@ def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
 def status_of(path: str, options: Options = None) -> Status | None:
     """Return the status of what is at a path or URL, or None if it does not exist or is hidden.
 
-    Parameters
-    ----------
-    path : str
-    options : dict, optional
-        Storage options of `fsspec`, for a URL.
-
-    Raises
-    ------
-    ArchiveError
-        If the server of a URL cannot be reached.
+    Raises `ArchiveError` if the server of a URL cannot be reached.
     """
     if is_url(path):
         found = look_at(path, options)
@@ -108,74 +100,16 @@ def is_dir(path: str, options: Options = None) -> bool:
 
 
 def entries(folder: str, options: Options = None) -> list[str]:
-    """Return the first `MAX_ENTRIES` names in a folder, those of folders with a slash.
-
-    Raises
-    ------
-    OSError
-        If it cannot be listed.
-    """
+    """Return the first names in a folder, those of folders with a slash, or raise `OSError`."""
     if is_url(folder):
         return list_folder(folder, options)
     with os.scandir(folder) as found:
         return [e.name + "/" * e.is_dir() for e in itertools.islice(found, MAX_ENTRIES)]
 
 
-# ------------------------------------------------------------------------- parts and regions
-
-BLOCK = 512  # bytes, of which a tar consists
-MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
-MEAN_IMAGE_BYTES = 115_000  # stands for a file's size where asking each file would take minutes
-
-
-class Region(NamedTuple):
-    """A stretch of a part that is read by itself: the members whose first header begins in it.
-
-    `start` and `stop` are bytes in the file.
-    """
-
-    start: int
-    stop: int
-
-
-class Part(NamedTuple):
-    """What of a split lies together: a tar, or a folder of images in files of their own.
-
-    Attributes
-    ----------
-    path : str
-        Of the file in which the tar lies, or of the folder.
-    start, end : int
-        The bytes that the tar fills. In a folder each image counts as `MEAN_IMAGE_BYTES`.
-    wnid : str
-        Of a single class.
-    label : int
-    names : str, optional
-        Of a folder alone: its images' names, joined by newlines, which takes a fourth of a list's
-        memory. They may have folders before them.
-    """
-
-    path: str
-    start: int
-    end: int
-    wnid: str = ""
-    label: int = -1
-    names: str | None = None
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return self.end - self.start
-
-    def region(self, number: int, count: int) -> Region:
-        """Return one of `count` equal regions, which together are the whole part."""
-        blocks = self.size // BLOCK
-        start, stop = (self.start + blocks * k // count * BLOCK for k in (number, number + 1))
-        return Region(start, self.end if number == count - 1 else stop)
-
-
 # ------------------------------------------------------------------------- files read by offset
 
+MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
 HAS_PREAD = hasattr(os, "pread")  # Windows has none
 HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
 OPEN_FILES = 64  # at most: of class tars in files of their own a thousand are read in turn

@@ -33,7 +33,7 @@ import web_server  # noqa: E402
 from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
 
 import imagenet2012  # noqa: E402
-from imagenet2012 import remote_archive  # noqa: E402
+from imagenet2012 import remote  # noqa: E402
 from rows import contents, undecoded, wanted  # noqa: E402
 
 Expected = dict[str, dict[str, fakes.Expected]]
@@ -41,12 +41,13 @@ Expected = dict[str, dict[str, fakes.Expected]]
 
 def spoilt_answers(folder: Path, expected: Expected, rnd: random.Random) -> list[str]:
     """Read all splits from a server that spoils answers."""
-    remote_archive.RETRY_AFTER = (0.01, 0.01, 0.01, 0.01)
+    remote.RETRY_AFTER = (0.01, 0.01, 0.01)
     wrong, rows = [], 0
     with web_server.running() as web:
         for path in folder.iterdir():
             web.files[f"/{path.name}"] = path.read_bytes()
         web.faults = rnd
+        os.environ["IMAGENET2012_DIR"] = web.url  # by which rows in place are found
         names = imagenet2012.ilsvrc2012.SOURCES
         files = {s: f"{web.url}/{n.file_names[0]}" for s, n in names.items() if s in expected}
         ways = [("default", {"streaming": True, "order": order}) for order in ("archive", "mixed")]
@@ -62,6 +63,7 @@ def spoilt_answers(folder: Path, expected: Expected, rnd: random.Random) -> list
                     if found != wanted(expected[split]):
                         wrong.append(f"{split} {name} {options}: other rows")
         print(f"{rows:,} rows from {web.requests:,} answers, {web.spoilt:,} of them spoilt")
+    del os.environ["IMAGENET2012_DIR"]
     return wrong
 
 
@@ -72,8 +74,8 @@ def killed_exports(folder: Path, count: int, rnd: random.Random) -> list[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": f"{work}/home"}
 
         def start(output: str) -> "subprocess.Popen[bytes]":
-            command = [sys.executable, "-m", "imagenet2012", "prepare", str(folder), "--no-checks"]
-            command += ["--output", output, "--shard-size", "40kB", "--num-proc", "2"]
+            command = [sys.executable, "-m", "imagenet2012", "export", str(folder), output]
+            command += ["--no-checks", "--shard-size", "40kB", "--num-proc", "2"]
             quiet = subprocess.DEVNULL
             return subprocess.Popen(command, env=env, start_new_session=True, stdout=quiet)
 

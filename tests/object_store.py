@@ -24,6 +24,8 @@ class Store:
         How many of the next GET requests fail: with "status" 500, or "cut" in their body.
     forbidden : bool
         Whether all requests are, as with a wrong key.
+    bucket : str
+        What the server calls the bucket, as several endpoints share one server.
     gets : Counter
         GET requests by range.
     sent : int
@@ -32,16 +34,16 @@ class Store:
         Most GET requests that were under way at a time.
     """
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.latency = 0.0
-        self.failures = {"status": 0, "cut": 0}
-        self.forbidden = False
-        self.lock = threading.Lock()
-        self.url = ""
+    def __init__(self, port: int, bucket: str) -> None:
+        self.port, self.bucket = port, bucket
+        self.lock, self.url = threading.Lock(), ""
         self.reset()
 
     def reset(self) -> None:
+        self.latency, self.forbidden, self.failures = 0.0, False, {"status": 0, "cut": 0}
+        self.count_anew()
+
+    def count_anew(self) -> None:
         self.gets: Counter[str] = Counter()
         self.sent = self.under_way = self.most = 0
 
@@ -64,7 +66,7 @@ class Store:
 
     def put(self, key: str, data: bytes) -> str:
         """Store an object and return its URL."""
-        self._client().put_object(Bucket=BUCKET, Key=key, Body=data, ACL="public-read")
+        self.client().put_object(Bucket=self.bucket, Key=key, Body=data)
         return f"s3://{BUCKET}/{key}"
 
     def put_folder(self, folder: Path, name: str) -> str:
@@ -73,18 +75,14 @@ class Store:
             self.put(f"{name}/{path.name}", path.read_bytes())
         return f"s3://{BUCKET}/{name}"
 
-    def _client(self) -> Any:
+    def client(self) -> Any:
         import boto3
 
-        return boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{self.port}",
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-            region_name="us-east-1",
-        )
+        url, region = f"http://127.0.0.1:{self.port}", "us-east-1"
+        keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
+        return boto3.client("s3", endpoint_url=url, region_name=region, **keys)
 
-    def fail(self, how: str) -> bool:
+    def fails(self, how: str) -> bool:
         """Tell whether the next request is to fail so."""
         with self.lock:
             self.failures[how] -= 1
@@ -100,6 +98,9 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *args: object) -> None:
             pass
 
+        def do_HEAD(self) -> None:
+            self.pass_on()
+
         def do_GET(self) -> None:
             with store.lock:
                 store.gets[self.headers.get("Range", "")] += 1
@@ -111,20 +112,17 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
                 with store.lock:
                     store.under_way -= 1
 
-        def do_HEAD(self) -> None:
-            self.pass_on()
-
         def pass_on(self) -> None:
             time.sleep(store.latency)
             ranged = self.command == "GET" and "Range" in self.headers
-            failed = ranged and store.fail("status")
+            failed = ranged and store.fails("status")
             if failed or store.forbidden:
                 self.send_response(500 if failed else 403)
                 self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
+                return self.end_headers()
             link = http.client.HTTPConnection("127.0.0.1", store.port)
-            link.request(self.command, self.path, headers=dict(self.headers))
+            path = self.path.replace(f"/{BUCKET}", f"/{store.bucket}", 1)
+            link.request(self.command, path, headers=dict(self.headers))
             answer = link.getresponse()
             body = answer.read()
             self.send_response(answer.status)
@@ -132,10 +130,8 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
                 if name.lower() not in ("date", "server", "connection", "transfer-encoding"):
                     self.send_header(name, value)
             self.end_headers()
-            if ranged and store.fail("cut"):
-                self.wfile.write(body[: len(body) // 2])
-                self.close_connection = True
-                return
+            if ranged and store.fails("cut"):
+                self.close_connection, body = True, body[: len(body) // 2]
             with store.lock:
                 store.sent += len(body) if ranged else 0
             self.wfile.write(body)
@@ -144,20 +140,20 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def running() -> Iterator[Store]:
-    """Run server and proxy."""
+def running(*buckets: str) -> Iterator[list[Store]]:
+    """Run a server, and for each bucket an endpoint that knows it as `BUCKET`."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
-    store = Store(server.get_host_and_port()[1])
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(store))
-    proxy.daemon_threads = True
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    store.url = f"http://127.0.0.1:{proxy.server_port}"
-    store._client().create_bucket(Bucket=BUCKET)
+    stores = [Store(server.get_host_and_port()[1], bucket) for bucket in buckets]
+    for store in stores:
+        proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(store))
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        store.url = f"http://127.0.0.1:{proxy.server_port}"
+        store.client().create_bucket(Bucket=store.bucket)
     try:
-        yield store
+        yield stores
     finally:
-        proxy.shutdown()
         server.stop()

@@ -11,11 +11,12 @@ from typing import Any
 import fakes
 import hostile
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import imagenet2012
 from imagenet2012 import ArchiveError
+from rows import undecoded
 
 REGIONS = (1, 2, 3, 7, 64, 128, 1000)
 GNU_TAR = shutil.which("tar")
@@ -36,11 +37,6 @@ def check_refused(path: Path, data: bytes, message: str) -> None:
         with pytest.raises(ArchiveError, match=message) as caught:
             hostile.read(path, regions)
         assert str(path) in str(caught.value)
-
-
-def check_right_or_refused(path: Path, data: bytes) -> None:
-    for regions in REGIONS:
-        assert hostile.verdict(path, data, regions) in ("right", "refused"), regions
 
 
 @pytest.fixture
@@ -96,16 +92,8 @@ def test_what_gnu_tar_writes(tar_format: str, folder: str, path: Path, tmp_path:
     target.mkdir(parents=True)
     for name, data in files:
         (target / name).write_bytes(data)
-    command = [
-        "tar",
-        f"--format={tar_format}",
-        "-C",
-        str(tmp_path / "files"),
-        "-cf",
-        str(path),
-        ".",
-    ]
-    subprocess.run(command, check=True)
+    files_in = ["-C", str(tmp_path / "files"), "-cf", str(path), "."]
+    subprocess.run(["tar", f"--format={tar_format}", *files_in], check=True)
     check_right(path, path.read_bytes())
     assert sorted(hostile.judge(path.read_bytes()) or []) == sorted(files)
 
@@ -239,7 +227,9 @@ def test_global_pax_records_of_names_are_refused(path: Path) -> None:
 def test_endless_extension_headers_are_refused(path: Path) -> None:
     """Neither recursion nor memory runs away."""
     chain = (fakes.header("x", 512, b"x") + b"9 a=bcd\n".ljust(512, b"\0")) * 5000
-    check_right_or_refused(path, chain + fakes.tar(hostile.archive(2)))
+    for regions in REGIONS:
+        outcome = hostile.verdict(path, chain + fakes.tar(hostile.archive(2)), regions)
+        assert outcome in ("right", "refused"), regions
     huge = fakes.header("x", 1 << 40, b"L") + fakes.tar(hostile.archive(2))
     check_refused(path, huge, r"cannot be read|claims")
 
@@ -247,12 +237,12 @@ def test_endless_extension_headers_are_refused(path: Path) -> None:
 # ------------------------------------------------------------------------- misleading images
 
 
-@pytest.mark.parametrize("regions", REGIONS)
-def test_hidden_tars_mislead_nobody(regions: int, path: Path) -> None:
+def test_hidden_tars_mislead_nobody(path: Path) -> None:
     """Every image holds tars with convincing names, wherever a region may begin."""
-    files = [(hostile.name(k), hostile.hidden_tar(1000 + 10 * k)) for k in range(1, 30)]
-    outcome = hostile.verdict(path, fakes.tar(files), regions)
-    assert outcome == "right" if regions == 1 else outcome in ("right", "refused")
+    data = fakes.tar((hostile.name(k), hostile.hidden_tar(1000 + 10 * k)) for k in range(1, 30))
+    for regions in REGIONS:
+        outcome = hostile.verdict(path, data, regions)
+        assert outcome in (("right",) if regions == 1 else ("right", "refused"))
 
 
 def test_a_header_hidden_in_one_image(path: Path) -> None:
@@ -274,33 +264,46 @@ def test_refused_with_the_reason(path: Path) -> None:
 
 # ------------------------------------------------------------------------- the training archive
 
+Images = dict[str, list[tuple[str, bytes]]]
+WAYS = pytest.mark.parametrize("way", ["copy", "archive", "mixed"])
 
-def load_train(folder: Path, data: bytes, **options: Any) -> Any:
+
+def load_train(folder: Path, data: bytes, way: str = "copy") -> list[str]:
+    """Load a training archive as a copy, or as a stream in an order; return the file names."""
     (folder / "ILSVRC2012_img_train.tar").write_bytes(data)
-    return imagenet2012.load(folder, split="train", verification_mode="no_checks", **options)
+    stream = {"streaming": True, "order": way}
+    options = {"cache_dir": str(folder)} if way == "copy" else stream
+    loaded = imagenet2012.load(folder, split="train", verification_mode="no_checks", **options)
+    return [row["file_name"] for row in undecoded(loaded)]
 
 
-@pytest.mark.parametrize("order", ["archive", "mixed"])
-def test_an_image_of_another_class_is_refused(order: str, tmp_path: Path, cache: Any) -> None:
-    images = {"n01440764": [("n01440764_1.JPEG", b"x")], "n01443537": [("n01440764_2.JPEG", b"x")]}
-    with pytest.raises(Exception, match=r"n01440764_2\.JPEG' does not belong in n01443537"):
-        load_train(tmp_path, fakes.train_tar(images), order=order, cache_dir=str(tmp_path))
+@WAYS
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            {"n01440764": [("n01440764_1.JPEG", b"x")], "n01443537": [("n01440764_2.JPEG", b"x")]},
+            r"n01440764_2\.JPEG' does not belong in n01443537",
+        ),
+        ({"n01440764": [], "n99999999": []}, r"'n99999999\.tar' is not one of the 1000 classes"),
+        (
+            {"n01440764": [("n01440764_1.JPEG", b"x"), ("n01440764_1.JPEG", b"y")]},
+            r"'n01440764_1\.JPEG' appears twice",
+        ),
+    ],
+    ids=["of another class", "no class", "twice"],
+)
+def test_what_does_not_belong_is_refused(
+    way: str, images: Images, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match=message):
+        load_train(tmp_path, fakes.train_tar(images), way)
 
 
-def test_a_class_that_is_not_one_of_the_1000_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match=r"'n99999999\.tar' is not one of the 1000 classes"):
-        load_train(tmp_path, fakes.train_tar({"n01440764": [], "n99999999": []}))
-
-
-def test_a_class_that_stands_twice_is_refused(tmp_path: Path) -> None:
+@WAYS
+def test_a_class_that_stands_twice_is_refused(way: str, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"'n01440764\.tar' appears twice"):
-        load_train(tmp_path, fakes.tar([("n01440764.tar", fakes.tar([]))] * 2))
-
-
-def test_an_image_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    images = {"n01440764": [("n01440764_1.JPEG", b"x"), ("n01440764_1.JPEG", b"y")]}
-    with pytest.raises(Exception, match=r"'n01440764_1\.JPEG' appears twice"):
-        load_train(tmp_path, fakes.train_tar(images), cache_dir=str(tmp_path))
+        load_train(tmp_path, fakes.tar([("n01440764.tar", fakes.tar([]))] * 2), way)
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])
@@ -312,26 +315,25 @@ def test_an_image_that_stands_in_two_regions_is_refused(
     members = list(fakes.flat_images("val", 60))
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar([*members, members[0]]))
     options = {"split": "validation", "verification_mode": "no_checks", "num_proc": num_proc}
-    with pytest.raises(ArchiveError, match=rf"'{members[0][0]}' appears twice"):
-        imagenet2012.load(tmp_path, config, cache_dir=str(tmp_path / "cache"), **options)
+    for _ in range(2):  # what was refused is no copy that the next run would find
+        with pytest.raises(ArchiveError, match=rf"'{members[0][0]}' appears twice"):
+            imagenet2012.load(tmp_path, config, cache_dir=str(tmp_path / "cache"), **options)
 
 
-@pytest.mark.parametrize("order", ["archive", "mixed"])
-def test_empty_classes_are_no_fault(order: str, tmp_path: Path) -> None:
-    images: dict[str, list[tuple[str, bytes]]] = {wnid: [] for wnid in fakes.wnids()[:4]}
-    images[fakes.wnids()[2]] = [(f"{fakes.wnids()[2]}_1.JPEG", b"x")]
-    data = fakes.train_tar(images)
-    assert load_train(tmp_path, data, order=order, cache_dir=str(tmp_path)).num_rows == 1
+@WAYS
+def test_empty_classes_are_no_fault(way: str, tmp_path: Path) -> None:
+    images: Images = {wnid: [] for wnid in fakes.wnids()[:4]}
+    name = f"{fakes.wnids()[2]}_1.JPEG"
+    images[fakes.wnids()[2]] = [(name, b"x")]
+    assert load_train(tmp_path, fakes.train_tar(images), way) == [name]
 
 
-def test_a_class_tar_of_no_bytes_is_refused(tmp_path: Path) -> None:
-    members = [
-        ("n01440764.tar", fakes.tar([])),
-        ("n01443537.tar", b""),
-        ("n01484850.tar", fakes.tar([])),
-    ]
+@WAYS
+def test_a_class_tar_of_no_bytes_is_refused(way: str, tmp_path: Path) -> None:
+    members = [(f"{wnid}.tar", fakes.tar([])) for wnid in fakes.wnids()[:3]]
+    members[1] = (members[1][0], b"")
     with pytest.raises(Exception, match="cut off"):
-        load_train(tmp_path, fakes.tar(members), cache_dir=str(tmp_path))
+        load_train(tmp_path, fakes.tar(members), way)
 
 
 def test_folders_and_clutter_in_the_training_archive(tmp_path: Path) -> None:
@@ -341,8 +343,7 @@ def test_folders_and_clutter_in_the_training_archive(tmp_path: Path) -> None:
     outer = fakes.header("./", 0, b"5") + fakes.tar(
         [("./._n01440764.tar", b"Mac"), ("./n01440764.tar", inner)]
     )
-    loaded = load_train(tmp_path, outer, cache_dir=str(tmp_path))
-    assert loaded["file_name"][:] == ["n01440764_1.JPEG"]
+    assert load_train(tmp_path, outer) == ["n01440764_1.JPEG"]
 
 
 def test_numbers_that_do_not_exist_are_refused(tmp_path: Path, cache: dict[str, Any]) -> None:
@@ -376,18 +377,8 @@ def test_any_archive_in_any_number_of_regions(
     max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.integers(0, 2**32), st.integers(1, 40))
+@example(8_388_608, 1)  # found by `make fuzz`: `tarfile` stops at a garbled date
 def test_any_damage(path: Path, seed: int, regions: int) -> None:
     rnd = random.Random(seed)
     kind, data = hostile.mutate(fakes.tar(hostile.archive(8, seed, 1500), blocking=512), rnd)
     assert hostile.verdict(path, data, regions) in ("right", "refused"), (kind, seed)
-
-
-# Seeds that the long run (`make fuzz`) has found, each of a fault that is mended.
-FOUND: list[tuple[int, int]] = [(8_388_608, 1)]  # the judge was: tarfile stops at a garbled date
-
-
-@pytest.mark.parametrize(("seed", "regions"), FOUND)
-def test_what_was_found(seed: int, regions: int, path: Path) -> None:
-    rnd = random.Random(seed)
-    _, data = hostile.mutate(fakes.tar(hostile.archive(8, seed, 1500), blocking=512), rnd)
-    assert hostile.verdict(path, data, regions) in ("right", "refused")

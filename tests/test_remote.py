@@ -1,8 +1,13 @@
-"""Archives in object storage and behind other URLs."""
+"""Archives behind URLs: in object storage, on web servers, some of them of little help."""
 
+import logging
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,351 +16,163 @@ import datasets
 import fakes
 import fsspec
 import pytest
-from conftest import ROOT, Archives
+import web_server
+from conftest import HANG, ROOT, Archives
+from fsspec.implementations.memory import MemoryFileSystem
+from imagenet2012.ilsvrc2012 import text_without_secrets, without_secrets
+from imagenet2012.storage import FOLDER_VARIABLE
 
 import imagenet2012
-from imagenet2012 import remote, remote_archive
+from imagenet2012 import ArchiveError, remote
 from rows import contents, undecoded, wanted
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 import object_store
 
-CHECKED = ("default", "in_place")
+TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+COPY: dict[str, Any] = {"name": "default"}
+IN_PLACE: dict[str, Any] = {"name": "in_place"}
+MIXED: dict[str, Any] = {"streaming": True, "order": "mixed"}
+IN_ORDER: dict[str, Any] = {"streaming": True, "order": "archive"}
+WAYS = [COPY, IN_PLACE, MIXED, IN_ORDER]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Fit what is read at a time to small archives, and the waiting to servers at hand."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "default-cache"))
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)
+    monkeypatch.setattr(remote, "RETRY_AFTER", (0.01,) * 5)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+
+
+# ------------------------------------------------------------------------- servers
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[object_store.Store]:
-    with object_store.running() as store:
-        yield store
+def stores() -> Iterator[list[object_store.Store]]:
+    with object_store.running(object_store.BUCKET, "another") as running:
+        yield running
 
 
 @pytest.fixture
-def store(
-    server: object_store.Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[object_store.Store]:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "default-cache"))
-    monkeypatch.setattr(remote_archive, "RETRY_AFTER", (0.01, 0.01))
-    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)  # of 90 images, not of 50,000
-    remote_archive._archives.clear()
-    server.reset()
-    yield server
-    server.latency, server.failures = 0.0, {"status": 0, "cut": 0}
-    server.forbidden = False
-    remote._placed.clear()
-    remote._named.clear()
-    os.environ.pop(remote.HOSTS_VARIABLE, None)
+def store(stores: list[object_store.Store]) -> object_store.Store:
+    for one in stores:
+        one.reset()
+    return stores[0]
+
+
+@pytest.fixture
+def environment(store: object_store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process and those that it starts find the store by themselves."""
+    for name, value in {**store.environment, "PYTHONPATH": str(ROOT)}.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
-def folder(server: object_store.Store, archives: Archives) -> str:
-    return server.put_folder(archives.folder, "imagenet")
+def folder(stores: list[object_store.Store], archives: Archives) -> str:
+    return stores[0].put_folder(archives.folder, "imagenet")
+
+
+@pytest.fixture
+def named(folder: str, environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same folder, named by the variable."""
+    monkeypatch.setenv(FOLDER_VARIABLE, folder)
+    return folder
+
+
+@pytest.fixture
+def web(archives: Archives) -> Iterator[web_server.Web]:
+    with web_server.running() as server:
+        for path in archives.folder.iterdir():
+            server.files[f"/a/{path.name}"] = path.read_bytes()
+        yield server
 
 
 class Large(NamedTuple):
-    """Training images of 200 kB in 4 classes: their store, URL of the folder, images, bytes."""
+    """Training images of 200 kB in 4 classes: URL of their folder, images, bytes."""
 
-    store: object_store.Store
     url: str
-    images: dict[str, list[fakes.Member]]
+    images: dict[str, bytes]
     size: int
 
 
 @pytest.fixture(scope="module")
-def stored(server: object_store.Store) -> Large:
-    images = {
-        wnid: [(name, data + os.urandom(200_000)) for name, data in members]
-        for wnid, members in fakes.train_images(4, 10)
-    }
+def stored(stores: list[object_store.Store]) -> Large:
+    images = {w: [(n, d + os.urandom(200_000)) for n, d in m] for w, m in fakes.train_images(4, 10)}
     data = fakes.train_tar(images)
-    url = server.put("large/ILSVRC2012_img_train.tar", data)
-    return Large(server, url.rpartition("/")[0], images, len(data))
+    url = stores[0].put(f"large/{TRAIN}", data).rpartition("/")[0]
+    return Large(url, {n: d for members in images.values() for n, d in members}, len(data))
 
 
 @pytest.fixture
-def large(stored: Large, store: object_store.Store) -> Large:
-    """The same, where each request takes a while: only so do several stand side by side."""
+def large(
+    stored: Large, store: object_store.Store, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> Large:
+    """The same, where each request takes a while: only so are several under way."""
+    monkeypatch.setenv(FOLDER_VARIABLE, stored.url)
+    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
     store.latency = 0.02
     return stored
 
 
-@pytest.fixture
-def options(store: object_store.Store, cache: dict[str, Any]) -> dict[str, Any]:
-    return {**cache, "storage_options": store.options}
+def ends(rows: Any) -> set[bytes]:
+    """Return the last bytes of the images."""
+    return {data[-1:] for _, data, _ in contents(rows)}
 
 
-@pytest.mark.parametrize("config", CHECKED)
-def test_all_splits_are_loaded(
-    folder: str, archives: Archives, options: dict[str, Any], config: str
+def run(code: str, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    command = [sys.executable, "-c", code, *args]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+# ------------------------------------------------------------------------- the right rows
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_all_splits_are_loaded_from_s3(
+    named: str, archives: Archives, cache: dict[str, Any], way: dict[str, Any]
 ) -> None:
-    loaded = imagenet2012.load(folder, config, **options)
+    loaded = imagenet2012.load(named, **way, **cache)
     for split, expected in archives.expected.items():
         assert sorted(contents(loaded[split])) == wanted(expected)
-        assert loaded[split][0]["image"].mode == "RGB"
+        assert next(iter(loaded[split]))["image"].mode == "RGB"
 
 
-@pytest.mark.parametrize("config", CHECKED)
-def test_two_processes_load_the_same(
-    folder: str, archives: Archives, options: dict[str, Any], config: str
+@pytest.mark.parametrize("way", [COPY, IN_PLACE], ids=str)
+def test_two_processes_prepare_the_same(
+    named: str, archives: Archives, cache: dict[str, Any], way: dict[str, Any]
 ) -> None:
-    loaded = imagenet2012.load(folder, config, split="train", num_proc=2, **options)
+    loaded = imagenet2012.load(named, split="train", num_proc=2, **way, **cache)
     assert sorted(contents(loaded)) == wanted(archives.expected["train"])
 
 
-@pytest.mark.parametrize("order", ["archive", "mixed"])
-def test_streaming(folder: str, archives: Archives, options: dict[str, Any], order: str) -> None:
-    streamed = imagenet2012.load(folder, streaming=True, order=order, **options)
-    for split, expected in archives.expected.items():
-        assert sorted(contents(streamed[split])) == wanted(expected)
-
-
-def test_the_library_loads_files_by_url(
-    folder: str, archives: Archives, options: dict[str, Any]
+def test_the_library_loads_by_name(
+    named: str, archives: Archives, store: object_store.Store, cache: dict[str, Any]
 ) -> None:
-    files = {"validation": f"{folder}/ILSVRC2012_img_val.tar"}
-    options["storage_options"] = {"s3": options["storage_options"]}  # as `datasets` wants them
-    loaded = datasets.load_dataset("imagenet2012", data_files=files, **options)
-    assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
-
-
-@pytest.mark.parametrize("config", CHECKED)
-def test_credentials_are_not_stored(
-    folder: str, options: dict[str, Any], tmp_path: Path, config: str
-) -> None:
-    loaded = imagenet2012.load(folder, config, split="validation", **options)
-    loaded.save_to_disk(str(tmp_path / "saved"))
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".arrow" for path in files)
-    for path in files:
-        assert object_store.SECRET.encode() not in path.read_bytes(), path
-        assert object_store.KEY.encode() not in path.read_bytes(), path
-        assert object_store.SECRET not in str(path)
-
-
-def test_a_signed_url_is_not_indexed(
-    folder: str, store: object_store.Store, cache: dict[str, Any]
-) -> None:
-    url = f"{store.url}/{object_store.BUCKET}/imagenet/ILSVRC2012_img_val.tar?signature=secret"
-    files = {"validation": url}
-    assert len(imagenet2012.load(data_files=files, **cache)["validation"]) == 90
-    with pytest.raises(imagenet2012.ArchiveError, match=r"which the index would store"):
-        imagenet2012.load(None, "in_place", data_files=files, **cache)
-
-
-def test_the_copy_reads_each_byte_once_by_few_requests_several_at_a_time(
-    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
-    loaded = imagenet2012.load(large.url, split="train", **options)
-    assert len(loaded) == 40
-    assert large.size <= large.store.sent < 1.05 * large.size
-    headers = len(large.images) + 8  # one for each class tar, and the checks before the work
-    assert sum(large.store.gets.values()) <= large.size / (1 << 19) + len(large.images) + headers
-    assert large.store.most >= remote_archive.AHEAD_REQUESTS
-
-
-def test_mixed_order_reads_each_byte_about_once(
-    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 2)
-    streamed = imagenet2012.load(large.url, split="train", streaming=True, order="mixed", **options)
-    expected = sorted((name, data) for members in large.images.values() for name, data in members)
-    assert sorted((name, data) for name, data, _ in contents(streamed)) == expected
-    assert large.store.sent < 1.4 * large.size
-    assert large.store.most >= len(large.images)  # a class each
-
-
-def test_an_index_reads_only_headers_many_at_a_time(large: Large, options: dict[str, Any]) -> None:
-    loaded = imagenet2012.load(large.url, "in_place", split="train", **options)
-    assert len(loaded) == 40
-    assert large.store.sent < 0.05 * large.size
-    assert large.store.most >= len(large.images)
-    large.store.reset()
-    name = loaded[7]["file_name"]
-    data = dict(member for members in large.images.values() for member in members)[name]
-    large.store.reset()
-    assert undecoded(loaded)[7]["image"]["path"].startswith("imagenet2012://s3%3A%2F%2Fbucket%2F")
-    assert contents(loaded.select([7]))[0][1] == data
-    assert (sum(large.store.gets.values()), large.store.sent) == (
-        1,
-        len(data) + 512,
-    )  # header and data
-
-
-@pytest.mark.parametrize("how", ["status", "cut"])
-@pytest.mark.parametrize("config", CHECKED)
-def test_failed_requests_are_tried_again(
-    folder: str,
-    archives: Archives,
-    store: object_store.Store,
-    options: dict[str, Any],
-    config: str,
-    how: str,
-) -> None:
-    store.failures[how] = 2
-    loaded = imagenet2012.load(folder, config, split="validation", **options)
-    assert store.failures[how] < 0
-    assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
-
-
-def test_a_lasting_failure_is_named(
-    folder: str, store: object_store.Store, options: dict[str, Any]
-) -> None:
-    streamed = imagenet2012.load(folder, split="validation", streaming=True, **options)
-    store.failures["status"] = 1000
-    with pytest.raises(imagenet2012.ArchiveError, match=r"s3://.*img_val\.tar, at byte.*cannot be"):
-        next(iter(streamed))
-
-
-def test_a_server_out_of_reach_is_named(options: dict[str, Any]) -> None:
-    options["storage_options"]["client_kwargs"]["endpoint_url"] = "http://127.0.0.1:9"
-    with pytest.raises(imagenet2012.ArchiveError, match=r"cannot be reached.*\n.*storage_options"):
-        imagenet2012.load("s3://other/imagenet", **options)
-
-
-def test_a_folder_without_archives_is_described(
-    store: object_store.Store, options: dict[str, Any]
-) -> None:
-    store.put("empty/ILSVRC2012_img_train.tar.gz", b"\x1f\x8b")
-    missing = datasets.exceptions.ManualDownloadError
-    with pytest.raises(missing, match=r"Looked in s3://bucket/nothing, which does not exist"):
-        imagenet2012.load("s3://bucket/nothing", **options)
-    with pytest.raises(missing, match=r"train\.tar\.gz seems to be a gzip file"):
-        imagenet2012.load("s3://bucket/empty/", **options)
-
-
-def test_a_replaced_object_is_noticed(
-    archives: Archives, store: object_store.Store, options: dict[str, Any]
-) -> None:
-    data = (archives.folder / "ILSVRC2012_img_val.tar").read_bytes()
-    url = store.put("replaced/ILSVRC2012_img_val.tar", data)
-    folder = url.rpartition("/")[0]
-    placed = imagenet2012.load(folder, "in_place", split="validation", **options)
-    streamed = imagenet2012.load(folder, split="validation", streaming=True, **options)
-    other = fakes.tar(fakes.flat_images("val", 90, seed=1))
-    store.put("replaced/ILSVRC2012_img_val.tar", other)
-    with pytest.raises(imagenet2012.ArchiveError, match=r"changed|is not here"):
-        list(streamed)
-    with pytest.raises(imagenet2012.ArchiveError, match="is not here"):
-        placed[0]
-    again = imagenet2012.load(folder, "in_place", split="validation", **options)
-    assert again[0]["file_name"] != placed.with_format("arrow")[0]["file_name"][0].as_py()
-
-
-def test_other_processes_take_credentials_from_the_environment(
-    folder: str, store: object_store.Store, options: dict[str, Any], tmp_path: Path
-) -> None:
-    loaded = imagenet2012.load(folder, "in_place", split="validation", **options)
-    loaded.save_to_disk(str(tmp_path / "saved"))
-    code = "import datasets, imagenet2012\n"
-    code += f"print(datasets.load_from_disk({str(tmp_path / 'saved')!r})[3]['image'].mode)"
-    env = {**os.environ, **store.environment, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == "RGB", done.stderr
+    files = {"validation": f"{named}/{VALIDATION}"}
+    options = {"s3": store.options}  # as `datasets` wants them
+    for given in ({"name": "default", "storage_options": options}, {"name": "in_place"}):
+        loaded = datasets.load_dataset("imagenet2012", data_files=files, **given, **cache)
+        assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_of_a_data_loader_read_in_place(
-    folder: str,
-    store: object_store.Store,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    context: str,
-) -> None:
+def test_workers_read_in_place(named: str, cache: dict[str, Any], context: str) -> None:
     data = pytest.importorskip("torch.utils.data")
-    for name, value in store.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    loaded = imagenet2012.load(folder, "in_place", split="validation", **options)
+    loaded = imagenet2012.load(None, "in_place", split="validation", **cache)
     assert loaded[0]["image"].mode == "RGB"  # what is open here must not harm a forked worker
-    sizes = loaded.select(range(8)).select_columns("image")
-    loader = data.DataLoader(
-        sizes, batch_size=2, num_workers=2, collate_fn=len, multiprocessing_context=context
-    )
-    assert list(loader) == [2, 2, 2, 2]
-
-
-def test_a_url_in_a_dataset_does_not_lead_to_other_hosts(
-    folder: str, store: object_store.Store, options: dict[str, Any]
-) -> None:
-    placed = imagenet2012.load(folder, "in_place", split="validation", **options)
-    url = undecoded(placed)[0]["image"]["path"]
-    host = store.url.replace(":", "%3A").replace("/", "%2F")
-    other = url.replace("s3%3A%2F%2F", f"{host}%2F")
-    store.reset()
-    with pytest.raises(imagenet2012.ArchiveError, match="nobody but a dataset names it"):
-        fsspec.open(other).open()
-    chained = url.replace("s3%3A%2F%2F", f"simplecache%3A%3A{host}%2F")
-    with pytest.raises(imagenet2012.ArchiveError, match="nobody but a dataset names it"):
-        fsspec.open(chained).open()
-    assert not store.gets
-
-
-@pytest.mark.parametrize("protocol", ["memory", "file", "http"])
-def test_other_protocols(
-    archives: Archives, folder: str, store: object_store.Store, cache: dict[str, Any], protocol: str
-) -> None:
-    url = archives.folder.as_uri()
-    if protocol == "http":
-        url = f"{store.url}/{object_store.BUCKET}/imagenet"
-        cache["storage_options"] = {"block_size": 1 << 20}
-    if protocol == "memory":
-        url = "memory://imagenet"
-        for path in archives.folder.iterdir():
-            fsspec.filesystem("memory").pipe(f"/imagenet/{path.name}", path.read_bytes())
-    for config in CHECKED:
-        loaded = imagenet2012.load(url, config, split="validation", **cache)
-        assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
-
-
-def test_all_checks_hash_a_remote_archive(folder: str, options: dict[str, Any]) -> None:
-    options["verification_mode"] = "all_checks"
-    with pytest.raises(imagenet2012.ArchiveError, match="bytes, the original validation archive"):
-        imagenet2012.load(folder, split="validation", **options)
-
-
-def test_a_wrong_key_is_not_a_missing_archive(
-    folder: str, store: object_store.Store, options: dict[str, Any]
-) -> None:
-    store.forbidden = True
-    for named in ({"data_dir": folder}, {"data_files": {"train": f"{folder}/x.tar"}}):
-        with pytest.raises(imagenet2012.ArchiveError, match=r"forbidden.*\n.*credentials"):
-            imagenet2012.load(**named, **options)
-
-
-def test_keys_of_odd_characters(
-    archives: Archives, store: object_store.Store, options: dict[str, Any]
-) -> None:
-    data = (archives.folder / "ILSVRC2012_img_val.tar").read_bytes()
-    url = store.put("odd/a?b@c::d#e f%20.tar", data)
-    for config in CHECKED:
-        loaded = imagenet2012.load(
-            None, config, data_files={"validation": url}, split="validation", **options
-        )
-        assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
-
-
-def test_a_replaced_object_gives_no_wrong_row(
-    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_archive, "AHEAD_BYTES", 1 << 19)
-    images = {w: [(n, d + b"a" * 90_000) for n, d in m] for w, m in fakes.train_images(2, 30)}
-    others = {w: [(n, d[:-90_000] + b"b" * 90_000) for n, d in m] for w, m in images.items()}
-    url = large.store.put("twice/ILSVRC2012_img_train.tar", fakes.train_tar(images))
-    stream = imagenet2012.load(
-        url.rpartition("/")[0], split="train", streaming=True, order="archive", **options
-    )
-    rows = iter(undecoded(stream))
-    seen = [next(rows)]
-    large.store.put("twice/ILSVRC2012_img_train.tar", fakes.train_tar(others))
-    with pytest.raises(imagenet2012.ArchiveError, match="changed while it was being read"):
-        seen.extend(rows)
-    assert {row["image"]["bytes"][-1:] for row in seen} == {b"a"}
+    images = loaded.select(range(8)).select_columns("image")
+    options = {"num_workers": 2, "collate_fn": len, "multiprocessing_context": context}
+    assert list(data.DataLoader(images, batch_size=2, **options)) == [2, 2, 2, 2]
 
 
 FORK = """
 import gc, multiprocessing, sys, imagenet2012
-d = imagenet2012.load(sys.argv[1], "in_place", split="train", cache_dir=sys.argv[2],
+d = imagenet2012.load(None, "in_place", split="train", cache_dir=sys.argv[1],
     verification_mode="no_checks")
 def read():
     print(d[1]["image"].mode, flush=True)
@@ -368,58 +185,436 @@ process.join()
 
 
 def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
-    folder: str, store: object_store.Store, tmp_path: Path
+    named: str, tmp_path: Path
 ) -> None:
-    env = {**os.environ, **store.environment, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", FORK, folder, str(tmp_path)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = run(FORK, str(tmp_path))
     assert (done.stdout, "different loop" in done.stderr) == ("RGB\n", False), done.stderr
 
 
-def test_headers_are_fetched_once_for_an_archive(large: Large, options: dict[str, Any]) -> None:
-    imagenet2012.load(large.url, split="train", streaming=True, **options)
-    gets = {asked: count for asked, count in large.store.gets.items() if asked}
-    assert gets and max(gets.values()) == 1
-    large.store.reset()
-    imagenet2012.load(large.url, split="train", streaming=True, **options)
-    again = {asked for asked in large.store.gets if asked}
-    assert len(again) <= len(gets) - len(large.images)
+READ = "import datasets, sys; print(datasets.load_from_disk(sys.argv[1])[3]['image'].mode)"
+
+
+def test_rows_in_place_hold_a_name_that_the_variable_leads_to(
+    folder: str, environment: None, cache: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    with pytest.raises(ArchiveError, match=rf"export {FOLDER_VARIABLE}={folder}"):
+        imagenet2012.load(folder, "in_place", split="validation", **cache)
+    monkeypatch.setenv(FOLDER_VARIABLE, folder)
+    before = dict(os.environ)
+    loaded = imagenet2012.load(folder, "in_place", split="validation", **cache)
+    loaded.save_to_disk(str(tmp_path / "saved"))
+    assert before == dict(os.environ)
+    path = undecoded(loaded)[0]["image"]["path"]
+    assert path.startswith(f"imagenet2012://{VALIDATION}/")
+    with pytest.raises(ArchiveError, match="neither an absolute path nor the name"):
+        fsspec.open(path.replace(VALIDATION, "s3%3A%2F%2Fbucket%2Fimagenet%2F" + VALIDATION)).open()
+    assert run(READ, str(tmp_path / "saved")).stdout == "RGB\n"
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    assert f"{FOLDER_VARIABLE} is not set" in run(READ, str(tmp_path / "saved")).stderr
+
+
+class Particular(MemoryFileSystem):
+    """A file system that takes no options but its own, as that of SFTP."""
+
+    protocol = "particular"
+
+    def __init__(self, host: str = "h") -> None:
+        super().__init__()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("particular://").strip("/")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("url", ["memory://a?b/c@d", "particular://h/x@y", "file:", "http:"])
+def test_other_file_systems_are_read(
+    url: str,
+    archives: Archives,
+    cache: dict[str, Any],
+    web: web_server.Web,
+    way: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fsspec.register_implementation("particular", Particular, clobber=True)
+    url = {"file:": archives.folder.as_uri(), "http:": f"{web.url}/a"}.get(url, url)
+    if url.startswith(("memory", "particular")):
+        files = fsspec.get_filesystem_class(url.partition("://")[0])()
+        data = (archives.folder / VALIDATION).read_bytes()
+        files.pipe(files._strip_protocol(f"{url}/{VALIDATION}"), data)
+    monkeypatch.setenv(FOLDER_VARIABLE, url)
+    loaded = imagenet2012.load(None, split="validation", **way, **cache)
+    assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
+
+
+def test_keys_of_odd_characters(
+    archives: Archives, store: object_store.Store, cache: dict[str, Any]
+) -> None:
+    data = (archives.folder / VALIDATION).read_bytes()
+    files = {"validation": store.put("odd/a?b@c#d e%20.tar", data)}
+    loaded = imagenet2012.load(data_files=files, storage_options=store.options, **cache)
+    assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
+
+
+# ------------------------------------------------------------------------- requests
+
+
+@pytest.mark.parametrize("way", [COPY, IN_ORDER], ids=str)
+def test_what_is_read_in_order_comes_once_by_large_requests(
+    large: Large, store: object_store.Store, cache: dict[str, Any], way: dict[str, Any]
+) -> None:
+    loaded = imagenet2012.load(large.url, split="train", **way, **cache)
+    assert {name: data for name, data, _ in contents(loaded)} == large.images
+    assert large.size <= store.sent < 1.05 * large.size
+    # For each class tar a header, and a request for what begins in it and ends behind a piece.
+    assert sum(store.gets.values()) < large.size / (1 << 19) + 5 * 4 + 8
+    assert store.most >= remote.AHEAD_REQUESTS
+
+
+def test_a_mixed_stream_reads_each_byte_about_once_many_requests_under_way(
+    large: Large, store: object_store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 2)
+    images = {w: [(n, d + bytes(60_000)) for n, d in m] for w, m in fakes.train_images(8, 50)}
+    small = fakes.train_tar(images)
+    url = store.put(f"small/{TRAIN}", small).rpartition("/")[0]
+    monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 8)  # hardly larger than an image there
+    for folder, count, size in ((large.url, 40, large.size), (url, 400, len(small))):
+        stream = imagenet2012.load(folder, split="train", **MIXED)
+        store.count_anew()
+        assert len(list(undecoded(stream))) == count
+        assert store.sent < 1.6 * size
+        assert sum(store.gets.values()) < max(1.2 * count, 2 * size / remote.PIECE_BYTES)
+        assert store.most >= 4
+
+
+def test_in_place_only_headers_are_read_and_then_one_image_a_request(
+    large: Large, store: object_store.Store, cache: dict[str, Any]
+) -> None:
+    loaded = imagenet2012.load(None, "in_place", split="train", **cache)
+    assert len(loaded) == 40
+    assert store.sent < 0.05 * large.size
+    assert store.most >= 4  # a class each
+    store.count_anew()
+    ((name, data, _),) = contents(loaded.select([7]))
+    assert data == large.images[name]
+    assert (sum(store.gets.values()), store.sent) == (1, len(data) + 512)
+
+
+def test_in_place_the_images_of_a_batch_are_fetched_together(
+    large: Large, store: object_store.Store, cache: dict[str, Any]
+) -> None:
+    loaded = imagenet2012.load(None, "in_place", split="train", **cache)
+    for read in (
+        lambda: list(imagenet2012.read_images(undecoded(loaded)[:]["image"])),
+        lambda: loaded[:16]["image"],
+    ):
+        store.count_anew()
+        count = len(read())
+        assert (sum(store.gets.values()), store.most >= 8) == (count, True)
 
 
 def test_another_process_fetches_the_headers_together(
-    large: Large, options: dict[str, Any], tmp_path: Path
+    large: Large, store: object_store.Store, tmp_path: Path
 ) -> None:
     """Where they are is kept; a damaged list of places is not used."""
-    together, rows = [], []
+    together = []
     for number in range(3):
-        remote_archive._archives.clear()
-        large.store.reset()
-        stream = imagenet2012.load(large.url, split="train", streaming=True, **options)
-        together.append(large.store.most)
-        rows.append(contents(stream))
+        store.count_anew()
+        stream = imagenet2012.load(large.url, split="train", **IN_ORDER)
+        together.append(store.most)
+        assert len(list(undecoded(stream))) == 40
         (kept,) = tmp_path.rglob("headers/*.json")
         if number == 1:
             kept.write_text('[-512, 99999999999, null, "x"]')
-    assert together == [1, together[1], 1] and together[1] >= len(large.images)
-    assert rows[0] == rows[1] == rows[2] and len(rows[0]) == 40
-    places = kept.read_text()
-    for _ in range(2):  # the headers of images, which the index reads one by one, are not kept
-        imagenet2012.load(large.url, "in_place", split="train", order="mixed", **options)
-        imagenet2012.load(large.url, split="train", streaming=True, **options)
-    assert kept.read_text() == places
+    assert together[1] >= 4 > max(together[::2])
 
 
-def test_a_mixed_stream_of_a_small_subset_sends_little(
-    large: Large, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+# ------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_failed_requests_are_tried_again(
+    web: web_server.Web,
+    archives: Archives,
+    cache: dict[str, Any],
+    way: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Regions are not much larger than an image there."""
-    images = {w: [(n, d + bytes(60_000)) for n, d in m] for w, m in fakes.train_images(8, 50)}
-    data = fakes.train_tar(images)
-    url = large.store.put("small/ILSVRC2012_img_train.tar", data)
-    stream = imagenet2012.load(
-        url.rpartition("/")[0], split="train", streaming=True, order="mixed", **options
+    web.faults = random.Random(0)
+    monkeypatch.setenv(FOLDER_VARIABLE, f"{web.url}/a")
+    loaded = imagenet2012.load(None, **way, **cache)
+    for split, expected in archives.expected.items():
+        assert sorted(contents(loaded[split])) == wanted(expected)
+    assert web.spoilt > 0
+
+
+@pytest.mark.parametrize("how", ["status", "cut"])
+def test_a_lasting_failure_is_named(
+    folder: str, store: object_store.Store, cache: dict[str, Any], how: str
+) -> None:
+    options = {"storage_options": store.options, **cache}
+    streamed = imagenet2012.load(folder, split="validation", **MIXED, **options)
+    store.failures[how] = 2
+    assert len(list(undecoded(streamed))) == 90
+    store.failures[how] = 1000
+    with pytest.raises(ArchiveError, match=r"s3://.*img_val\.tar, at byte.*cannot be read"):
+        next(iter(streamed))
+
+
+def test_a_server_that_is_silent_for_long_is_given_up(
+    web: web_server.Web, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    monkeypatch.setattr(remote, "RETRY_UNTIL", 1)
+    monkeypatch.setattr(remote, "RETRY_AFTER", (0.01,) * 10_000)
+    web.hangs.set()
+    options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(0.3)}}
+    with pytest.raises(ArchiveError, match=r"cannot be read: .*[Tt]imeout"):
+        imagenet2012.load(f"{web.url}/a", split="train", storage_options=options, **cache)
+
+
+def test_a_server_out_of_reach_is_named(store: object_store.Store, cache: dict[str, Any]) -> None:
+    store.url, url = "http://127.0.0.1:9", store.url
+    options = store.options
+    store.url = url
+    for folder, given in (
+        ("s3://other/a", {"storage_options": options}),
+        (f"{options['client_kwargs']['endpoint_url']}/a", {}),
+    ):
+        with pytest.raises(ArchiveError, match=r"cannot be reached: .*[Cc]onnect.*\n.*credentials"):
+            imagenet2012.load(folder, **given, **cache)
+
+
+def test_a_wrong_key_is_told_from_a_missing_archive(
+    folder: str, store: object_store.Store, web: web_server.Web, cache: dict[str, Any]
+) -> None:
+    def said(**given: Any) -> str:
+        with pytest.raises(datasets.exceptions.ManualDownloadError) as caught:
+            imagenet2012.load(**given, storage_options=options, **cache)
+        return str(caught.value)
+
+    options = store.options
+    store.put("empty/ILSVRC2012_img_train.tar.gz", b"\x1f\x8b")
+    assert "Looked in s3://bucket/nothing, which does not exist" in said(
+        data_dir="s3://bucket/nothing"
     )
-    large.store.reset()
-    assert len(list(undecoded(stream))) == 400
-    assert large.store.sent < 1.6 * len(data)
-    assert sum(large.store.gets.values()) < 1.2 * 400
+    assert "train.tar.gz: compressed" in said(data_dir="s3://bucket/empty")
+    store.forbidden, web.refuses = True, 403
+    for given in ({"data_dir": folder}, {"data_files": {"train": f"{folder}/x.tar"}}):
+        assert "PermissionError: Forbidden" in said(**given)
+        assert "credentials" in said(**given)
+    options = {}
+    assert "403" in said(data_dir=f"{web.url}/a")
+    web.refuses = 0
+    assert "does not exist" in said(data_dir=f"{web.url}/b")
+
+
+@pytest.mark.parametrize("name", ["default", "in_place"])
+def test_a_server_without_ranges_is_refused_before_much_has_come(
+    web: web_server.Web, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    web.files[f"/b/{VALIDATION}"] = web.files[f"/a/{VALIDATION}"] + bytes(40 << 20)
+    web.knows_ranges = False
+    monkeypatch.setenv(FOLDER_VARIABLE, f"{web.url}/b")
+    with pytest.raises(ArchiveError, match="support range requests"):
+        imagenet2012.load(None, name, **cache)
+    assert web.sent < 16 << 20  # what the sockets' buffers take
+
+
+def test_a_server_that_tells_no_length_is_named(web: web_server.Web, cache: dict[str, Any]) -> None:
+    web.tells_length = False
+    with pytest.raises(ArchiveError, match=r"no size \(Content-Length\)"):
+        imagenet2012.load(f"{web.url}/a", split="validation", **cache)
+
+
+HANGING = """
+import aiohttp, sys, imagenet2012
+for_ever = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(None)}}
+d = imagenet2012.load(None, sys.argv[1], split="validation", streaming=sys.argv[2] == "stream",
+    cache_dir=sys.argv[3], verification_mode="no_checks",
+    **({} if sys.argv[1] == "in_place" else {"storage_options": for_ever}))
+list(d)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("default", "stream"), ("default", "prepare"), ("in_place", "prepare")]
+)
+def test_ctrl_c_ends_a_process_whose_server_hangs(
+    web: web_server.Web, tmp_path: Path, name: str, how: str
+) -> None:
+    images = fakes.flat_images("val", 90)
+    web.files[f"/a/{VALIDATION}"] = fakes.tar((n, data + bytes(100_000)) for n, data in images)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), FOLDER_VARIABLE: f"{web.url}/a"}
+    command = [sys.executable, "-c", HANGING, name, how, str(tmp_path)]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + HANG
+    while web.sent < 100_000 and time.monotonic() < limit:
+        time.sleep(0.01)
+    web.hangs.set()
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=HANG)
+    finally:
+        process.kill()
+    assert "KeyboardInterrupt" in said
+
+
+# ------------------------------------------------------------------------- another object
+
+
+@pytest.mark.parametrize("way", [MIXED, IN_ORDER], ids=str)
+@pytest.mark.parametrize(
+    "server", ["s3", "etag", "time", "weak", "deaf"], ids=lambda server: f"{server}"
+)
+def test_a_replaced_object_gives_an_error_and_no_wrong_row(
+    web: web_server.Web,
+    store: object_store.Store,
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    way: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(imagenet2012.rows, "MIN_REGION_BYTES", 1 << 14)
+    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 16)
+    monkeypatch.setattr(remote, "PIECE_BYTES", 1 << 14)
+    web.etag = {"etag": '"md5"', "weak": 'W/"same"'}.get(server, "")
+    web.keeps_conditions = server != "deaf"
+
+    def put(end: bytes) -> str:
+        images = {w: [(n, d + end * 9000) for n, d in m] for w, m in fakes.train_images(3, 30)}
+        web.files[f"/t/{TRAIN}"], web.modified = fakes.train_tar(images), 10**9 + ord(end)
+        return store.put(f"t/{TRAIN}", fakes.train_tar(images)).rpartition("/")[0]
+
+    s3 = put(b"a")
+    url, options = (s3, store.options) if server == "s3" else (f"{web.url}/t", None)
+    streamed = imagenet2012.load(url, split="train", storage_options=options, **way)
+    rows = iter(undecoded(streamed))
+    seen = [next(rows) for _ in range(5)]
+    put(b"b")
+    with pytest.raises(ArchiveError, match="changed while it was being read"):
+        seen.extend(rows)
+    # A server that minds no conditions is found out at the end of a stretch.
+    assert server == "deaf" or {row["image"]["bytes"][-1:] for row in seen} == {b"a"}
+
+
+def test_rows_in_place_are_of_the_object_that_they_were_made_of_or_an_error(
+    store: object_store.Store,
+    environment: None,
+    cache: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, other = (fakes.tar(fakes.flat_images("val", 90, seed)) for seed in (0, 1))
+    url = store.put(f"replaced/{VALIDATION}", first).rpartition("/")[0]
+    monkeypatch.setenv(FOLDER_VARIABLE, url)
+    placed = imagenet2012.load(None, "in_place", split="validation", **cache)
+    assert placed[0]["image"].mode == "RGB"
+    store.put(f"replaced/{VALIDATION}", other)
+    for _ in range(2):
+        with pytest.raises(ArchiveError, match=r"changed|is not here"):
+            placed[1]
+    again = imagenet2012.load(None, "in_place", split="validation", **cache)
+    assert [name for name, *_ in contents(again)] != placed.with_format("arrow")[:]["file_name"]
+    store.put(f"replaced/{VALIDATION}", first)
+    with pytest.raises(ArchiveError, match=r"changed|is not here"):
+        again[1]
+    assert len(contents(placed)) == 90
+
+
+def test_one_bucket_name_on_two_endpoints_never_mixes(
+    stores: list[object_store.Store], store: object_store.Store, cache: dict[str, Any]
+) -> None:
+    members = fakes.flat_images("val", 30)
+    for one, end in zip(stores, (b"1", b"2"), strict=True):
+        url = one.put(f"twin/{VALIDATION}", fakes.tar((n, d + end * 70_000) for n, d in members))
+    given = [{**cache, "split": "validation", "storage_options": one.options} for one in stores]
+    folder = url.rpartition("/")[0]
+    streams = [imagenet2012.load(folder, **MIXED, **options) for options in given]
+    running = iter(undecoded(streams[0]))
+    assert next(running)["image"]["bytes"][-1:] == b"1"
+    copies = [imagenet2012.load(folder, **options) for options in given]
+    assert [ends(rows) for rows in (*copies, *streams)] == [{b"1"}, {b"2"}, {b"1"}, {b"2"}]
+    assert {row["image"]["bytes"][-1:] for row in running} == {b"1"}
+
+
+# ------------------------------------------------------------------------- secrets
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/a/b?c@d", "/a/b?c@d"),
+        ("http://user:PW@h:80/x@y?sig=PW/PW&PW", "http://h:80/x@y"),
+        ("HTTPS://PW@h/x#token=PW", "HTTPS://h/x"),
+        ("http://h?sig=PW", "http://h"),
+        ("http://[::1]:80/x?PW", "http://[::1]:80/x"),
+        ("http://user:PW/PW@h/x", "http://…"),  # these should be quoted
+        ("http://user:PW#PW@h/x", "http://…"),
+        ("simplecache::http://u:PW@h/f?sig=PW::PW", "simplecache::http://h/f"),
+        ("zip://x.tar::https://u:PW@h/a.zip?PW", "zip://x.tar::https://h/a.zip"),
+        ("s3://KEY:PW@bucket/x", "s3://bucket/x"),
+        ("s3://bucket/a?b#c::d", "s3://bucket/a?b#c::d"),
+        ("abfs://container@account.dfs.core.windows.net/x", None),
+        ("hf://datasets/a/b@main/x", None),
+    ],
+)
+def test_secrets_are_struck_out_of_urls(url: str, said: str | None) -> None:
+    assert without_secrets(url) == (said or url)
+    error = ArchiveError(url, f"is at {url}.", advice=f"Look at {url}")
+    assert "PW" not in str(error) + repr(vars(error))
+    text = text_without_secrets(f"403, message='Forbidden', url='{url}' and more")
+    assert "PW" not in text and text.startswith("403, message='Forbidden', url='")
+
+
+def test_a_signed_url_is_in_no_message_cache_or_index(
+    web: web_server.Web,
+    cache: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logger = logging.getLogger("datasets.imagenet2012")
+    monkeypatch.setattr(logger, "propagate", True)
+    url = f"http://user:PASSWORD@{web.host}/a/{VALIDATION}?sig=SIGNATURE/AND&MORE"
+
+    def load(url: str = url, **given: Any) -> Any:
+        return imagenet2012.load(data_files={"validation": url}, split="validation", **given)
+
+    assert len(load(**cache)) == 90
+    streamed = load(streaming=True)  # warns of the size
+    assert VALIDATION in caplog.text
+    said = []
+    with pytest.raises(ArchiveError, match="has not the name") as refused:
+        load(name="in_place", **cache)
+    monkeypatch.setenv(FOLDER_VARIABLE, f"http://user:PASSWORD@{web.host}/a")
+    placed = imagenet2012.load(None, "in_place", split="validation", **cache)
+    assert len(contents(placed)) == 90
+    missing = url.replace("/a/", "/missing/")
+    for status in (500, 403, 404):
+        web.refuses = status
+        for call in (load, lambda: load(missing), lambda: list(streamed), lambda: placed[0]):
+            with pytest.raises(Exception) as caught:
+                call()
+            said += traceback.format_exception(caught.value)
+    said += [*traceback.format_exception(refused.value), caplog.text]
+    written = [p.read_bytes().decode("latin-1") for p in tmp_path.rglob("*") if p.is_file()]
+    for text in [*said, *written, *map(str, tmp_path.rglob("*"))]:
+        for secret in ("PASSWORD", "SIGNATURE", "MORE"):
+            assert secret not in text
+
+
+def test_storage_options_are_stored_nowhere_and_refused_in_place(
+    named: str, store: object_store.Store, cache: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {"split": "validation", "storage_options": store.options, **cache}
+    with pytest.raises(ArchiveError, match="without storage_options") as caught:
+        imagenet2012.load(named, "in_place", **options)
+    assert object_store.SECRET not in str(caught.value)
+    imagenet2012.load(named, **options).save_to_disk(str(tmp_path / "saved"))
+    imagenet2012.load(named, "in_place", split="validation", **cache)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".arrow" for path in files)
+    for path in files:
+        for secret in (object_store.SECRET, object_store.KEY):
+            assert secret.encode() not in path.read_bytes() + str(path).encode(), path

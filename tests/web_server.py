@@ -16,32 +16,30 @@ class Web:
     ----------
     files : dict of str to bytes
         By path.
-    knows_ranges, tells_length, tells_etag : bool
-        What the server can do.
-    keeps_conditions : bool
-        Whether it minds ``If-Match`` and its like.
-    refuses : int
-        Status of each answer, if it is not 0.
+    knows_ranges, tells_length, keeps_conditions : bool
+        What the server can do; the last is to mind ``If-Match`` and its like.
+    etag : str
+        What it tells as ``ETag``; ``md5`` is that of the file.
     modified : int
         Seconds since 1970, for ``Last-Modified``; 0 for none.
-    key : str
-        What requests must have as ``X-Key``, if it is not empty.
+    refuses : int
+        Status of each answer, if it is not 0.
     faults : random.Random, optional
         Spoils one of 20 answers with data: an error, or too few or too many bytes.
     hangs : threading.Event
         While it is set, requests for data are not answered.
-    sent : int
-        Bytes of data that were sent.
+    requests, spoilt, sent : int
+        How many there were, how many of them were spoilt, and the bytes of data that were sent.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.knows_ranges = self.tells_length = self.tells_etag = self.keeps_conditions = True
-        self.refuses, self.modified, self.sent, self.requests = 0, 0, 0, 0
-        self.hangs, self.released = threading.Event(), threading.Event()
-        self.url = self.host = self.key = ""
+        self.knows_ranges = self.tells_length = self.keeps_conditions = True
+        self.etag, self.modified, self.refuses = '"md5"', 0, 0
         self.faults: random.Random | None = None
-        self.spoilt = 0
+        self.hangs, self.released = threading.Event(), threading.Event()
+        self.requests = self.spoilt = self.sent = 0
+        self.url = self.host = ""
 
 
 def handler(web: Web) -> type[BaseHTTPRequestHandler]:
@@ -64,52 +62,49 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             web.requests += 1
             data = web.files.get(self.path.partition("?")[0])
-            if web.key and self.headers.get("X-Key") != web.key:
-                return self.end(403)
             if web.refuses or data is None:
                 return self.end(web.refuses or 404)
-            etag = f'"{hashlib.md5(data).hexdigest()}"' if web.tells_etag else ""
+            etag = web.etag.replace("md5", hashlib.md5(data).hexdigest())
             time = formatdate(web.modified, usegmt=True) if web.modified else ""
-            if web.keeps_conditions:
-                if self.headers.get("If-Match", etag) != etag:
+            for name, value in (("If-Match", etag), ("If-Unmodified-Since", time)):
+                if web.keeps_conditions and self.headers.get(name, value) != value:
                     return self.end(412)
-                if self.headers.get("If-Unmodified-Since", time) != time:
-                    return self.end(412)
-            if web.hangs.is_set() and self.command == "GET":
-                web.released.wait(60)
+            if self.command == "GET" and web.hangs.is_set():
+                web.released.wait()
             asked = self.headers.get("Range", "") if web.knows_ranges else ""
             first, _, last = asked.removeprefix("bytes=").partition("-")
             part = data[int(first) : int(last) + 1] if asked else data
-            fault = ""
-            if web.faults and self.command == "GET" and web.faults.random() < 1 / 20:
-                fault = web.faults.choice(["500", "short", "long", "cut", "closed"])
-                web.spoilt += 1
-            if fault == "500":
-                return self.end(500)
-            if fault == "closed":
-                self.close_connection = True
-                return None
-            if fault in ("short", "long"):
-                part = part[: len(part) // 2] if fault == "short" else part + part[:100]
+            fault = self.fault()
+            if fault in ("status", "closed"):
+                self.close_connection = fault == "closed"
+                return None if fault == "closed" else self.end(500)
+            part += part[:100] if fault == "long" else b""
+            part = part[: len(part) // 2] if fault == "short" else part
             self.send_response(206 if asked else 200)
-            for name, value in (("ETag", etag), ("Last-Modified", time)):
+            given = {"ETag": etag, "Last-Modified": time}
+            given["Content-Range"] = f"bytes {first}-{last}/{len(data)}" if asked else ""
+            given["Content-Length"] = str(len(part)) if web.tells_length else ""
+            for name, value in given.items():
                 if value:
                     self.send_header(name, value)
-            if asked:
-                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
-            self.close_connection = not web.tells_length
-            if web.tells_length:
-                self.send_header("Content-Length", str(len(part)))
             self.end_headers()
-            if fault == "cut":
-                self.close_connection, part = True, part[: len(part) // 3]
+            self.close_connection = not web.tells_length or fault == "cut"
             if self.command == "GET":
-                for start in range(0, len(part), 1 << 16):
-                    try:
-                        self.wfile.write(part[start : start + (1 << 16)])
-                    except OSError:
-                        return
-                    web.sent += len(part[start : start + (1 << 16)])
+                self.send(part[: len(part) // 3] if fault == "cut" else part)
+
+        def fault(self) -> str:
+            if not web.faults or self.command != "GET" or web.faults.random() > 1 / 20:
+                return ""
+            web.spoilt += 1
+            return web.faults.choice(["status", "short", "long", "cut", "closed"])
+
+        def send(self, part: bytes) -> None:
+            for start in range(0, len(part), 1 << 16):
+                try:
+                    self.wfile.write(part[start : start + (1 << 16)])
+                except OSError:
+                    return
+                web.sent += len(part[start : start + (1 << 16)])
 
     return Handler
 
