@@ -298,11 +298,12 @@ def test_in_place_the_images_of_a_batch_are_fetched_together(
     loaded = imagenet2012.load(None, "in_place", split="train", **cache)
     for read in (
         lambda: list(imagenet2012.read_images(undecoded(loaded)[:]["image"])),
-        lambda: loaded[:16]["image"],
+        lambda: loaded[:]["image"],
     ):
+        store.latency = 0.1
         store.count_anew()
         count = len(read())
-        assert (sum(store.gets.values()), store.most >= 8) == (count, True)
+        assert (sum(store.gets.values()), store.most > 10) == (count, True)
 
 
 def test_another_process_fetches_the_headers_together(
