@@ -8,7 +8,6 @@ from typing import Any
 
 import datasets
 import PIL.Image
-import PIL.ImageOps
 
 from .in_place import PREFIX, announce_place, read_place
 from .storage import begun_ahead, is_url
@@ -62,18 +61,15 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """Turn an image as its EXIF orientation says; leave it as it is if that cannot be read."""
     try:
-        orientation = image.getexif().get(ORIENTATION)
-        if orientation not in TURNS:
-            return image
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # broken metadata have many ways to fail, and pixels do not depend on them
         return image
-    try:
-        return PIL.ImageOps.exif_transpose(image)
-    except Exception:  # it writes the metadata anew, which odd ones do not survive
-        turned = image.transpose(TURNS[orientation])
-        for key in METADATA:  # else it could be turned twice
-            turned.info.pop(key, None)
-        return turned
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in METADATA:  # else it could be turned twice
+        turned.info.pop(key, None)
+    return turned
 
 
 def naming(error: Exception, name: str) -> Exception:
@@ -184,6 +180,11 @@ class RowFeatures(datasets.Features):
         """Decode a batch as `datasets.Features` do."""
         coming = {name: self._coming(column, name) for name, column in batch.items()}
         return super().decode_batch(coming, *args, **kwargs)
+
+    def decode_column(self, column: Any, column_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Decode a column, as a batched `map` asks for it, as `datasets.Features` do."""
+        coming = self._coming(column, column_name)
+        return super().decode_column(coming, column_name, *args, **kwargs)
 
     def _coming(self, column: Any, name: str) -> Any:
         feature = self.get(name)  # what is not decoded may never be read

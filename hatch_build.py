@@ -5,8 +5,6 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-COMMAND = "imagenet2012_command.py"  # it stands beside the package
-
 
 class Layout(BuildHookInterface):
     """Tells hatchling what goes where."""
@@ -16,7 +14,6 @@ class Layout(BuildHookInterface):
         if version == "editable":  # copies would hide the clone's files from `import`
             return
         folder = Path(self.root)
-        script = {path.name for path in folder.glob("*.py")} - {"hatch_build.py", COMMAND}
+        script = {path.name for path in folder.glob("*.py")} - {"hatch_build.py"}
         files = [*script, *(f"labels/{path.name}" for path in (folder / "labels").iterdir())]
         build_data["force_include"].update({name: f"imagenet2012/{name}" for name in files})
-        build_data["force_include"][COMMAND] = COMMAND

@@ -10,8 +10,35 @@ from typing import Any, NamedTuple
 
 import fsspec
 
-DOWNLOAD_PAGE = "https://image-net.org/download-images"
+NAME = "imagenet2012"
+VERSION = "5.0.0"  # of the data, as in TensorFlow Datasets
 NUM_CLASSES = 1000
+NO_CHECKS = 'pass verification_mode="no_checks" (on the command line: --no-checks)'
+HOMEPAGE = "https://image-net.org/"
+DOWNLOAD_PAGE = f"{HOMEPAGE}download-images"
+INFO = {
+    "homepage": HOMEPAGE,
+    "license": "ImageNet terms of access: non-commercial research and education. See "
+    f"{DOWNLOAD_PAGE}",
+    "description": """\
+ILSVRC 2012, commonly known as ImageNet-1k, is an image dataset organised according to the WordNet \
+hierarchy: 1000 synsets, each with 732 to 1300 training images and 50 validation images, \
+quality-controlled and annotated by hand. 1,281,167 images for training, 50,000 for validation and \
+100,000 for testing, the last without public labels.""",
+    "citation": """\
+@article{ILSVRC15,
+  author  = {Olga Russakovsky and Jia Deng and Hao Su and Jonathan Krause and Sanjeev Satheesh and
+             Sean Ma and Zhiheng Huang and Andrej Karpathy and Aditya Khosla and Michael Bernstein
+             and Alexander C. Berg and Li Fei-Fei},
+  title   = {{ImageNet Large Scale Visual Recognition Challenge}},
+  journal = {International Journal of Computer Vision (IJCV)},
+  year    = {2015},
+  volume  = {115},
+  number  = {3},
+  pages   = {211--252},
+  doi     = {10.1007/s11263-015-0816-y}
+}""",
+}
 
 
 @dataclasses.dataclass(frozen=True)

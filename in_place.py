@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from .ilsvrc2012 import IMAGE_NAME, SOURCES, ArchiveError
+from .parts import BLOCK
 from .storage import (
-    BLOCK,
     FOLDER_VARIABLE,
     MAX_IMAGE_BYTES,
     File,
@@ -158,12 +158,7 @@ def _fits(file: File, offset: int, size: int) -> bool:
 
 # ------------------------------------------------------------------------- which archive
 
-# By each name of an original archive all its names, itself first: the test archive has two.
-_NAMES = {
-    name: (name, *({*source.file_names} - {name}))
-    for source in SOURCES.values()
-    for name in source.file_names
-}
+NAMES = tuple(name for source in SOURCES.values() for name in source.file_names)
 
 
 def open_named(path: str) -> File:
@@ -179,7 +174,7 @@ def open_named(path: str) -> File:
     ArchiveError
         If it cannot be opened. Says what to set.
     """
-    missing = None
+    missing: ArchiveError | None = None
     if os.path.isabs(path):
         try:
             return open_file(path)
@@ -188,26 +183,15 @@ def open_named(path: str) -> File:
                 raise
             missing = error
     name, folder = path.rpartition("/")[2], os.environ.get(FOLDER_VARIABLE)
-    is_named = name in _NAMES and (missing or name == path)
-    for other in _NAMES[name] if folder and is_named else ():
-        found = f"{absolute(folder)}/{other}"
-        try:
-            return _open_remote(found, os.getpid()) if is_url(found) else open_file(found)
-        except ArchiveError:
-            if status_of(found):
-                raise
-    raise missing or _not_found(path, name if is_named else "", folder)
-
-
-def _not_found(path: str, name: str, folder: str | None) -> ArchiveError:
-    """Return the error for an archive that is named but in no folder that is known."""
-    if not name:
+    if name not in NAMES or not (missing or name == path):
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
-        return ArchiveError(path, problem, advice=f"Known are {', '.join(_NAMES)}.")
-    known = f"{folder}, the folder that {FOLDER_VARIABLE} names"
-    problem = f"is not in {known}." if folder else f"is wanted, and {FOLDER_VARIABLE} is not set."
-    advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
-    return ArchiveError(path, problem, advice=advice)
+        raise missing or ArchiveError(path, problem, advice=f"Known are {', '.join(NAMES)}.")
+    if not folder:
+        advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
+        problem = f"is wanted, and {FOLDER_VARIABLE} is not set."
+        raise ArchiveError(path, problem, advice=advice) from missing
+    found = f"{absolute(folder)}/{name}"
+    return _open_remote(found, os.getpid()) if is_url(found) else open_file(found)
 
 
 @functools.lru_cache(maxsize=8)
@@ -228,9 +212,9 @@ def check_in_place(path: str, options: Options) -> None:
         problem = "in place, images are read without storage_options, which rows do not hold."
         advice = "Put credentials and endpoint where the file system looks for them by itself: for "
         advice += "S3, into AWS_… variables or ~/.aws; for others, into fsspec's configuration."
-    elif name not in _NAMES:
+    elif name not in NAMES:
         problem = "has not the name of an original archive, by which rows in place find it."
-        advice = f"Known are {', '.join(_NAMES)}."
+        advice = f"Known are {', '.join(NAMES)}."
     elif absolute(os.environ.get(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"

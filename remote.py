@@ -7,7 +7,6 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any, NoReturn
 
@@ -17,10 +16,9 @@ import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
+from .parts import BLOCK, Region
 
-Options = (
-    dict[str, Any] | None
-)  # storage options of `fsspec`, which belong to the load they are for
+Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
 THREADS = 32  # and so requests under way
 CHECK = "Check the URL, the network, the credentials in the environment and storage_options."
@@ -76,7 +74,9 @@ def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
 def look_at(url: str, options: Options) -> tuple[int, str, bool] | None:
     """Return size, identity, and whether it is a folder; None if it does not exist or is hidden."""
     info = info_of(url, *file_system_of(url, options))
-    return info and (info.get("size") or 0, identity(info), info["type"] == "directory")
+    if info is None:
+        return None
+    return info.get("size") or 0, identity(info), info["type"] == "directory"
 
 
 def list_folder(url: str, options: Options) -> list[str]:
@@ -232,10 +232,10 @@ class RemoteFile:
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it, by one request."""
-        data = self.read(offset, 512 + size)
-        return data[:512], data[512:]
+        data = self.read(offset, BLOCK + size)
+        return data[:BLOCK], data[BLOCK:]
 
-    def in_order(self, region: Iterable[int], alone: bool) -> "InPieces":
+    def in_order(self, region: Region, alone: bool) -> "InPieces":
         """Return the file for reading a region of it from first to last.
 
         `alone` tells whether nothing else is read in between.

@@ -5,23 +5,13 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
+from .ilsvrc2012 import NO_CHECKS, NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
+from .parts import BLOCK, Part
 from .remote import RemoteFile
-from .storage import (
-    BLOCK,
-    UNDER_WAY,
-    File,
-    Options,
-    Part,
-    begun_ahead,
-    is_dir,
-    is_url,
-    logger,
-    open_file,
-)
+from .storage import UNDER_WAY, File, Options, begun_ahead, is_dir, is_url, logger, open_file
 from .tar_reader import TarReader, class_tars
 from .trees import Faults, FolderReader, is_folder, list_tree
 
@@ -73,34 +63,38 @@ def parts_of(
             raise ArchiveError(path, f"holds no image of the {split} split.", advice=TREE_ADVICE)
         return parts
     file = open_file(path, options)
-    if split != "train":
-        return (Part(path, 0, file.size),)
+    parts = (Part(path, 0, file.size),) if split != "train" else _class_tars(file, labels)
+    if file.size == SOURCES[split].size and split == "train" and len(parts) != NUM_CLASSES:
+        raise ArchiveError(path, f"holds {len(parts):,} class tars instead of 1000.")
+    for part in dict.fromkeys((parts[0], parts[-1])):
+        TarReader(file, part, SOURCES[split].image).check_ends()
+    return parts
+
+
+def _class_tars(file: File, labels: Labels) -> tuple[Part, ...]:
+    """Return the class tars of the training archive; of an object, their places are kept."""
     if isinstance(file, RemoteFile):  # the headers that another process read, all at once
         for offset in file.kept_places():
             file.announce(offset, BLOCK)
-    tars = tuple(class_tars(file, labels.wnids))
+    parts = tuple(class_tars(file, labels.wnids))
     if isinstance(file, RemoteFile):
-        file.keep_places([part.start - BLOCK for part in tars])
-    if file.size == SOURCES[split].size and len(tars) != NUM_CLASSES:
-        raise ArchiveError(path, f"holds {len(tars):,} class tars instead of 1000.")
-    return tars
+        file.keep_places([part.start - BLOCK for part in parts])
+    return parts
 
 
-TREE_ADVICE = "Extract the archive again, or put it there instead; `imagenet2012 check` lists all."
+TREE_ADVICE = (
+    "Extract the archive again, or put it there instead; `imagenet2012 check` lists all. For a "
+    f"subset {NO_CHECKS}: what does not belong is left out, and all else is loaded."
+)
 
 
 def _check_tree(split: str, path: str, faults: Faults, differences: Faults, strict: bool) -> None:
     listed = "; ".join(faults.sentences() + differences.sentences())
     problem = f"is not a whole {split} split. {listed}."
-    if not faults and not (differences and strict):
-        if differences:
-            logger.warning(f"{path} {problem}")
-        return
-    advice = f'{TREE_ADVICE} With verification_mode="no_checks" '
-    advice += "what does not belong is left out" * bool(faults)
-    advice += ", and " * bool(faults and differences)
-    advice += "all images of a subset are loaded" * bool(differences)
-    raise ArchiveError(path, problem, advice=f"{advice} (on the command line: --no-checks).")
+    if faults or (differences and strict):
+        raise ArchiveError(path, problem, advice=TREE_ADVICE)
+    if differences:
+        logger.warning(f"{path} {problem}")
 
 
 class Stretch(NamedTuple):
@@ -110,14 +104,14 @@ class Stretch(NamedTuple):
     ----------
     first, last : int
         The parts, of all that the split has; `last` is the first that does not belong.
-    number, count : int
+    region, regions : int
         Which of how many equal regions of each.
     """
 
     first: int
     last: int
-    number: int
-    count: int
+    region: int
+    regions: int
 
 
 def stretches_of(split: str, parts: Sequence[Part], order: str) -> list[Stretch]:
@@ -238,7 +232,7 @@ class RowReader:
         held: list[tuple[Any, int, int]] = []
 
         def members(reader: Any, part: Part, stretch: Stretch) -> Iterator[Any]:
-            region = part.region(stretch.number, stretch.count)
+            region = part.region(stretch.region, stretch.regions)
             return reader.members(region, lambda *place: held.append((reader.file, *place)))
 
         def announce_all() -> None:
@@ -247,7 +241,7 @@ class RowReader:
             held.clear()
 
         # Rows are made only when their turn comes, as members take less memory until then.
-        followed = in_turns(map(members, readers, parts, stretches), before_turn=announce_all)
+        followed = in_turns(map(members, readers, parts, stretches), announce_all)
         return map(self._rows_of_members, parts, readers, followed)
 
     def _rows_of_stretch(self, stretch: Stretch) -> Iterator[Row]:
@@ -256,13 +250,13 @@ class RowReader:
         if len(chosen) == 1:
             return self._rows_of_region(stretch, chosen[0])
         # Neighbours in WordNet should not be neighbours in a batch.
-        random.Random(stretch.number).shuffle(chosen)
+        random.Random(stretch.region).shuffle(chosen)
         streams = begun_ahead(self._rows_of_region(stretch, part) for part in chosen)
         return one_of_each(streams)
 
     def _rows_of_region(self, stretch: Stretch, part: Part) -> Iterator[Row]:
         """Return the rows of a region of a part, whose beginning is announced already."""
-        region = part.region(stretch.number, stretch.count)
+        region = part.region(stretch.region, stretch.regions)
         alone = stretch.last - stretch.first == 1
         reader = self._reader(part, alone)
         if isinstance(reader, TarReader) and not self.in_place:
@@ -310,53 +304,43 @@ def one_of_each(streams: Iterable[Iterator[T]]) -> Iterator[T]:
 
 
 def in_turns(
-    streams: Iterable[Iterator[T]],
-    width: int = UNDER_WAY,
-    before_turn: Callable[[], None] = lambda: None,
+    streams: Iterable[Iterator[T]], before_turn: Callable[[], None], width: int = UNDER_WAY
 ) -> Iterator[Iterator[T]]:
-    """Yield what streams yield, stream by stream, of which `width` are advanced in turn.
+    """Yield what streams yield, stream by stream, of which `width` are followed in turn.
 
-    So what each of them has announced arrives while the others are read. What is yielded must be
-    used up before the next is asked for; an error is raised where its stream is. `before_turn` is
-    called before they are advanced.
+    So what each of them has announced arrives while the others are read. An error is raised where
+    its stream is. `before_turn` is called before they are advanced.
     """
-    waiting = map(_Stream, streams)
-    running = collections.deque(itertools.islice(waiting, width))
-
-    def items_of(stream: _Stream) -> Iterator[Any]:
-        while stream.found or not stream.is_done:
-            if stream.found:
-                yield stream.found.popleft()
-                continue
-            running.extend(itertools.islice(waiting, width - len(running)))
+    streams = iter(streams)
+    while group := [_Followed(stream) for stream in itertools.islice(streams, width)]:
+        while any(followed.goes_on for followed in group):
             before_turn()
-            for one in running:
-                one.advance()
-        if stream.error:
-            raise stream.error
-
-    while running or (running := collections.deque(itertools.islice(waiting, 1))):
-        yield items_of(running[0])
-        running.popleft()
+            for followed in group:
+                followed.advance()
+        yield from (followed.items() for followed in group)
 
 
-class _Stream:
-    """What an iterator has yielded so far; an error is kept until its turn comes."""
+class _Followed(Generic[T]):
+    """An iterator, and what it has yielded or raised so far."""
 
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._items = items
-        self.found: collections.deque[Any] = collections.deque()
-        self.error: Exception | None = None
-        self.is_done = False
+    def __init__(self, stream: Iterator[T]) -> None:
+        self._stream, self._found = stream, collections.deque[T]()
+        self._error: Exception | None = None
+        self.goes_on = True
 
     def advance(self) -> None:
         """Take one more item, if there is one."""
-        if self.is_done:
-            return
-        try:
-            for item in self._items:
-                self.found.append(item)
-                return
-        except Exception as error:
-            self.error = error
-        self.is_done = True
+        if self.goes_on:
+            try:
+                self._found.append(next(self._stream))
+            except StopIteration:
+                self.goes_on = False
+            except Exception as error:
+                self._error, self.goes_on = error, False
+
+    def items(self) -> Iterator[T]:
+        """Yield what was found, and raise the error if there was one."""
+        while self._found:
+            yield self._found.popleft()
+        if self._error:
+            raise self._error

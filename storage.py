@@ -11,12 +11,13 @@ import re
 import stat
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import datasets
 import fsspec
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets
+from .parts import BLOCK, Region
 from .remote import Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")
@@ -80,16 +81,7 @@ def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
 def status_of(path: str, options: Options = None) -> Status | None:
     """Return the status of what is at a path or URL, or None if it does not exist or is hidden.
 
-    Parameters
-    ----------
-    path : str
-    options : dict, optional
-        Storage options of `fsspec`, for a URL.
-
-    Raises
-    ------
-    ArchiveError
-        If the server of a URL cannot be reached.
+    Raises `ArchiveError` if the server of a URL cannot be reached.
     """
     if is_url(path):
         found = look_at(path, options)
@@ -108,77 +100,16 @@ def is_dir(path: str, options: Options = None) -> bool:
 
 
 def entries(folder: str, options: Options = None) -> list[str]:
-    """Return the first `MAX_ENTRIES` names in a folder, those of folders with a slash.
-
-    Raises
-    ------
-    OSError
-        If it cannot be listed.
-    """
+    """Return the first names in a folder, those of folders with a slash, or raise `OSError`."""
     if is_url(folder):
         return list_folder(folder, options)
     with os.scandir(folder) as found:
         return [e.name + "/" * e.is_dir() for e in itertools.islice(found, MAX_ENTRIES)]
 
 
-# ------------------------------------------------------------------------- parts and regions
-
-BLOCK = 512  # bytes, of which a tar consists
-MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
-MEAN_IMAGE_BYTES = 115_000  # stands for a file's size where asking each file would take minutes
-
-
-class Region(NamedTuple):
-    """A stretch of a part that is read by itself: the members whose first header begins in it.
-
-    Attributes
-    ----------
-    start, stop : int
-        Bytes in the file.
-    """
-
-    start: int
-    stop: int
-
-
-class Part(NamedTuple):
-    """What of a split lies together: a tar, or a folder of images in files of their own.
-
-    Attributes
-    ----------
-    path : str
-        Of the file in which the tar lies, or of the folder.
-    start, end : int
-        The bytes that the tar fills. In a folder each image counts as `MEAN_IMAGE_BYTES`.
-    wnid : str
-        Of a single class.
-    label : int
-    names : str, optional
-        Of a folder alone: its images' names, joined by newlines, which takes a fourth of a list's
-        memory. They may have folders before them.
-    """
-
-    path: str
-    start: int
-    end: int
-    wnid: str = ""
-    label: int = -1
-    names: str | None = None
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return self.end - self.start
-
-    def region(self, number: int, count: int) -> Region:
-        """Return one of `count` equal regions, which together are the whole part."""
-        blocks = self.size // BLOCK
-        start, stop = (self.start + blocks * k // count * BLOCK for k in (number, number + 1))
-        return Region(start, self.end if number == count - 1 else stop)
-
-
 # ------------------------------------------------------------------------- files read by offset
 
+MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
 HAS_PREAD = hasattr(os, "pread")  # Windows has none
 HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
 OPEN_FILES = 64  # at most: of class tars in files of their own a thousand are read in turn
@@ -190,14 +121,7 @@ PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
 
 
 class Readable(Protocol):
-    """What a reader of tars needs of a file.
-
-    Attributes
-    ----------
-    path : str
-    size : int
-        Bytes.
-    """
+    """What a reader of tars needs of a file; see `DiskFile`."""
 
     path: str
     size: int
@@ -209,38 +133,43 @@ class Readable(Protocol):
         """Let what will be read soon be fetched, without waiting for it; never fails."""
 
 
-class _Descriptor:
+class _Open(io.FileIO):
     """An open file, which is closed when nobody uses it any more."""
 
     def __init__(self, path: str) -> None:
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-        for name in ("O_NONBLOCK", "O_NOCTTY"):  # for a pipe or terminal that took its place
-            flags |= getattr(os, name, 0)
-        self.number = os.open(path, flags)
-        self.lock = threading.Lock()
-        if HAS_FADVISE:  # all that is read in order is announced; else pages around it are read too
-            os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_RANDOM)
+        super().__init__(path, opener=_open_descriptor)
+        if HAS_FADVISE:  # what is read in order is announced; else pages around it are read too
+            os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
-    def __del__(self, close: Any = os.close) -> None:  # `os` is gone when the process ends
-        if hasattr(self, "number"):
-            close(self.number)
+    def __del__(self) -> None:
+        self.close()
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Read once, which may give less than `size` bytes."""
-        if HAS_PREAD:
-            return os.pread(self.number, size, offset)
-        with self.lock:
-            os.lseek(self.number, offset, os.SEEK_SET)
-            return os.read(self.number, size)
+
+def _open_descriptor(path: str, flags: int) -> int:
+    for name in ("O_NONBLOCK", "O_NOCTTY"):  # for a pipe or terminal that took its place
+        flags |= getattr(os, name, 0)
+    return os.open(path, flags)
+
+
+_seeking = threading.Lock()
+
+
+def _read_once(number: int, offset: int, size: int) -> bytes:
+    """Read from an open file, which may give less than `size` bytes."""
+    if HAS_PREAD:
+        return os.pread(number, size, offset)
+    with _seeking:
+        os.lseek(number, offset, os.SEEK_SET)
+        return os.read(number, size)
 
 
 # One that is evicted is closed by its last user, never under a thread that still reads from it.
 @functools.lru_cache(maxsize=OPEN_FILES)
-def _opened(path: str, inode: int, size: int, version: int) -> _Descriptor:
-    descriptor = _Descriptor(path)
-    if _identity(os.fstat(descriptor.number)) != (inode, size, version):
+def _opened(path: str, inode: int, size: int, version: int) -> _Open:
+    file = _Open(path)
+    if _identity(os.fstat(file.fileno())) != (inode, size, version):
         raise ArchiveError(path, "changed while it was being read.", advice="Load it again.")
-    return descriptor
+    return file
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
@@ -288,11 +217,10 @@ class DiskFile:
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         try:
-            descriptor = _opened(self.path, *self._key)
-            data = descriptor.read(offset, size)
-            while len(data) < size and (
-                more := descriptor.read(offset + len(data), size - len(data))
-            ):
+            file = _opened(self.path, *self._key)
+            data = more = _read_once(file.fileno(), offset, size)
+            while more and len(data) < size:
+                more = _read_once(file.fileno(), offset + len(data), size - len(data))
                 data += more
         except OSError as error:
             _opened.cache_clear()  # the file may come back under a new handle
@@ -309,11 +237,10 @@ class DiskFile:
         if not HAS_FADVISE:
             return
         with contextlib.suppress(OSError, ArchiveError):  # the read says what is wrong
-            number = _opened(self.path, *self._key).number
-            while size > 0:
-                step = min(size, ANNOUNCED_BYTES)
-                os.posix_fadvise(number, offset, step, os.POSIX_FADV_WILLNEED)
-                offset, size = offset + step, size - step
+            file = _opened(self.path, *self._key)
+            for start in range(offset, offset + size, ANNOUNCED_BYTES):
+                step = min(ANNOUNCED_BYTES, offset + size - start)
+                os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it."""
@@ -341,15 +268,7 @@ class DiskFile:
 
 
 class InOrder:
-    """A file of which a region is read in order: what is announced is made a long piece.
-
-    Parameters
-    ----------
-    file : DiskFile
-    region : Region
-    piece : int
-        Bytes.
-    """
+    """A file of which a region is read in order: what is announced is made a long piece."""
 
     def __init__(self, file: DiskFile, region: Region, piece: int) -> None:
         self.path, self.size, self.read = file.path, file.size, file.read
@@ -371,19 +290,7 @@ File = DiskFile | RemoteFile
 
 
 def open_file(path: str, options: Options = None) -> File:
-    """Open what is at a path or URL, to be read by offset.
-
-    Parameters
-    ----------
-    path : str
-    options : dict, optional
-        Storage options of `fsspec`, for a URL.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be opened.
-    """
+    """Open what is at a path or URL, to be read by offset, or raise `ArchiveError`."""
     return RemoteFile(path, options) if is_url(path) else DiskFile(path)
 
 

@@ -1,6 +1,7 @@
 """Rows as Arrow tables, the next one made while the last is written."""
 
 import itertools
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -73,15 +74,17 @@ def prefetched(items: Iterator[Any]) -> Iterator[Any]:
         wanted.put(False)
 
 
-def repeated_name(files: Sequence[str]) -> str | None:
-    """Return a file name that appears more than once in the Arrow or Parquet files of a split."""
+def repeated_name(folder: str, prefix: str) -> str | None:
+    """Return a file name that appears more than once in the shards of a split in a folder."""
     chunks: list[pa.Array] = []
-    for file in files:
-        if file.endswith(".parquet"):
-            chunks += pq.read_table(file, columns=["file_name"])["file_name"].chunks
+    for shard in sorted(os.listdir(folder)):
+        if not shard.startswith((f"{prefix}-", f"{prefix}.")):
+            continue
+        if shard.endswith(".parquet"):
+            chunks += pq.read_table(f"{folder}/{shard}", columns=["file_name"])[0].chunks
         else:
-            stream = pa.ipc.open_stream(pa.memory_map(file))
-            chunks += [pa.array(batch["file_name"].to_pylist()) for batch in stream]
+            stream = pa.ipc.open_stream(pa.memory_map(f"{folder}/{shard}"))
+            chunks += [batch.column("file_name") for batch in stream]
     names = pa.chunked_array(chunks, pa.string())
     if pc.count_distinct(names).as_py() == len(names):
         return None

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError
-from .storage import BLOCK, MAX_IMAGE_BYTES, Part, Readable, Region, logger
+from .parts import BLOCK, Part, Region
+from .storage import MAX_IMAGE_BYTES, Readable, logger
 
 # ------------------------------------------------------------------------- headers
 

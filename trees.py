@@ -14,12 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError, Labels
+from .parts import MEAN_IMAGE_BYTES, Part, Region
 from .storage import (
     MAX_IMAGE_BYTES,
-    MEAN_IMAGE_BYTES,
     Options,
-    Part,
-    Region,
     Status,
     announce_file,
     begun_ahead,

@@ -21,7 +21,6 @@ assert "site-packages" in imagenet2012.__file__, imagenet2012.__file__
 tops = {Path(str(file)).parts[0] for file in metadata.files("imagenet2012") or []}
 assert {t for t in tops if t != ".."} <= {
     "imagenet2012",
-    "imagenet2012_command.py",
     "__pycache__",
     f"imagenet2012-{imagenet2012.__version__}.dist-info",
 }, f"loose in site-packages: {tops}"

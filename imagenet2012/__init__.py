@@ -22,8 +22,8 @@ if not (_folder / "imagenet2012.py").exists():
     _spec.loader.exec_module(imagenet2012)
 
 from imagenet2012.decoding import decode_image, read_images  # noqa: E402
-from imagenet2012.ilsvrc2012 import ArchiveError, read_labels  # noqa: E402
-from imagenet2012.imagenet2012 import VERSION, Imagenet2012, Imagenet2012Config  # noqa: E402
+from imagenet2012.ilsvrc2012 import VERSION, ArchiveError, read_labels  # noqa: E402
+from imagenet2012.imagenet2012 import Imagenet2012, Imagenet2012Config  # noqa: E402
 from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
 from imagenet2012.load import load, register  # noqa: E402
 

@@ -1,3 +1,3 @@
-from imagenet2012_command import main
+from imagenet2012.cli import main
 
 main()

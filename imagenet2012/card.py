@@ -1,20 +1,19 @@
-"""The card of an exported repository, made from what its shards record."""
+"""The card of a folder that `index` or `export` wrote, and its upload to the Hub."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
-from huggingface_hub import DatasetCardData
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData, HfApi
 
-from imagenet2012.archives import FOLDER_VARIABLE
-from imagenet2012.export import Plan, read_plan, read_record
-from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE, SOURCES
-from imagenet2012.imagenet2012 import CITATION, VERSION
+from imagenet2012.export import Plan, plans_in
+from imagenet2012.ilsvrc2012 import DOWNLOAD_PAGE, INFO, VERSION
+from imagenet2012.storage import FOLDER_VARIABLE
 
-MARK = "<!-- Written by `imagenet2012 prepare`, which writes it anew when it runs again. -->"
+MARK = "<!-- Written by `imagenet2012`, which writes it anew when it runs again. -->"
 CARD = """\
 {mark}
 
@@ -44,8 +43,8 @@ INDEX = """
 **This is an index: it holds no images**, only where in the original archives each one is. A
 program that loads it need import nothing for that, but on its machine
 
-- the package `imagenet2012` {version} must be installed, which reads these URLs;
-{places}
+- the package `imagenet2012` {version} must be installed, which reads these places;
+- {archives} must be there{elsewhere}.
 
 Each image is read only if the archive's own header there names the same file and size. The archives
 are fetched from {page}, by hand and with an account; a repacked one does not fit.
@@ -54,119 +53,135 @@ are fetched from {page}, by hand and with an account; a repacked one does not fi
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
-@dataclasses.dataclass
-class Written:
-    """A split that is whole in a folder: its plan, files, features and bytes."""
-
-    plan: Plan
-    files: list[Path]
-    features: datasets.Features
-    num_bytes: int
-    file_bytes: int
-
-
 def check_card(output: Path) -> None:
     """Raise `FileExistsError` if the README.md that would be written is somebody else's."""
     card = output / "README.md"
     if card.exists() and MARK not in card.read_text(encoding="utf-8", errors="replace"):
         raise FileExistsError(
             f"{card} was not written by this command, which would replace it. Pass another "
-            "--output, or move that file away."
+            "OUTPUT, or move that file away."
         )
-
-
-def find_written(folder: Path) -> list[Written]:
-    """Return the splits of which all shards are in a folder."""
-    written = []
-    for split in SOURCES:
-        files = sorted(folder.glob(f"{split}-*.parquet"))
-        plan = read_plan(files[0]) if files else None
-        if plan and len(files) == plan.shards and all(map(read_record, files)):
-            footers = [pq.read_metadata(file) for file in files]
-            groups = (
-                footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)
-            )
-            written.append(
-                Written(
-                    plan,
-                    files,
-                    datasets.Features.from_arrow_schema(pq.read_schema(files[0])),
-                    sum(group.total_byte_size for group in groups),
-                    sum(file.stat().st_size for file in files),
-                )
-            )
-    return written
 
 
 def write_card(output: Path, name: str) -> list[Path]:
     """Write README.md: what the Hub, its viewer and `datasets.load_dataset` read.
 
     It is about all splits that are whole in the folder, also of earlier runs; `name` is what to
-    load it by. A card that says the same already is left alone, as the disk may be read-only.
+    load it by.
 
     Returns
     -------
     list of Path
         All files that belong to the repository.
     """
-    written = find_written(output / "data")
-    head = _front_matter(written)
-    rows = "\n".join(
-        f"| {one.plan.split} | {one.plan.rows:,} | {one.plan.shards:,} | {one.plan.images()} |"
-        for one in written
-    )
+    files = {plan: [output / "data" / one for one in plan.names()] for plan in _whole_plans(output)}
     body = CARD.format(
         mark=MARK,
         name=json.dumps(name, ensure_ascii=False),
-        rows=rows,
-        needed=_needed(written),
+        rows="\n".join(
+            f"| {plan.split} | {plan.rows:,} | {plan.shards:,} | {_images(plan)} |"
+            for plan in files
+        ),
+        needed=_needed([plan.in_place for plan in files if plan.in_place]),
         page=DOWNLOAD_PAGE,
-        citation=CITATION,
+        citation=INFO["citation"],
     )
-    text = f"---\n{head}\n---\n{body}"
     card, unfinished = output / "README.md", output / ".README.md"
-    if not card.exists() or card.read_text(encoding="utf-8") != text:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, card)
-    return [card, *(file for one in written for file in one.files)]
+    head = _front_matter(files).to_yaml(line_break="\n")
+    unfinished.write_text(f"---\n{head}\n---\n{body}", encoding="utf-8")
+    os.replace(unfinished, card)
+    return [card, *(path for paths in files.values() for path in paths)]
 
 
-def _needed(written: list[Written]) -> str:
+def _whole_plans(output: Path) -> list[Plan]:
+    plans = plans_in(output / "data").values()
+    return [plan for plan in plans if all((output / "data" / n).exists() for n in plan.names())]
+
+
+def _images(plan: Plan) -> str:
+    """Say in a sentence what was done to the images of a split."""
+    if plan.in_place:
+        return f"The images stay in `{plan.in_place}` ({plan.archive_bytes:,} bytes)."
+    if not plan.size:
+        return "The bytes of the images are those of the original archive."
+    return (
+        f"Images whose shortest side was over {plan.size} pixels are resized to it, turned "
+        f"upright, as RGB JPEG of quality {plan.quality}; the others keep their original bytes."
+    )
+
+
+def _needed(archives: list[str]) -> str:
     """Say what an index needs where it is read; nothing of shards that hold the images."""
-    archives = [one.plan.in_place for one in written if one.plan.in_place]
-    places = [f"- `{path}` must be there." for path in archives if os.path.isabs(path)]
-    names = " and ".join(f"`{path}`" for path in archives if not os.path.isabs(path))
-    if names:
-        places.append(
-            f"- {names} must be in the folder that the environment variable `{FOLDER_VARIABLE}` "
-            "names."
-        )
-    elif archives:
-        places[-1] += f" If moved, set `{FOLDER_VARIABLE}` to the folder."
-    text = INDEX.format(version=VERSION, places="\n".join(places), page=DOWNLOAD_PAGE)
-    return text if archives else ""
+    if not archives:
+        return ""
+    variable = f"the folder that the environment variable `{FOLDER_VARIABLE}` names"
+    by_path = os.path.isabs(archives[0])
+    return INDEX.format(
+        version=VERSION,
+        archives=" and ".join(f"`{archive}`" for archive in archives),
+        elsewhere=f", or in {variable}" if by_path else f", in {variable}",
+        page=DOWNLOAD_PAGE,
+    )
 
 
-def _front_matter(written: list[Written]) -> str:
-    total = sum(one.plan.rows for one in written)
-    splits = [
-        {"name": w.plan.split, "num_bytes": w.num_bytes, "num_examples": w.plan.rows}
-        for w in written
-    ]
-    paths = [{"split": s["name"], "path": f"data/{s['name']}-*.parquet"} for s in splits]
+def _front_matter(files: dict[Plan, list[Path]]) -> DatasetCardData:
+    """Return the metadata as `datasets` writes them when it pushes a dataset."""
+    rows = sum(plan.rows for plan in files)
+    schema = pq.read_schema(next(iter(files.values()))[0])
+    sizes = [sum(path.stat().st_size for path in paths) for paths in files.values()]
+    splits = {
+        plan.split: datasets.SplitInfo(plan.split, size, plan.rows)
+        for plan, size in zip(files, sizes, strict=True)
+    }
+    info = datasets.DatasetInfo(
+        features=datasets.Features.from_arrow_schema(schema),
+        splits=datasets.SplitDict(splits),
+        download_size=sum(sizes),
+        dataset_size=sum(sizes),
+    )
     data = DatasetCardData(
         pretty_name="ImageNet-1k (ILSVRC2012)",
         license="other",
         license_name="imagenet-terms-of-access",
         license_link=DOWNLOAD_PAGE,
         task_categories=["image-classification"],
-        size_categories=next((words for limit, words in SIZES if total < limit), "1M<n<10M"),
-        configs=[{"config_name": "default", "data_files": paths}],
-        dataset_info={
-            "features": written[0].features._to_yaml_list(),
-            "splits": splits,
-            "download_size": sum(w.file_bytes for w in written),
-            "dataset_size": sum(w.num_bytes for w in written),
-        },
+        size_categories=next((words for limit, words in SIZES if rows < limit), "1M<n<10M"),
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": s, "path": f"data/{s}-*.parquet"} for s in splits],
+            }
+        ],
     )
-    return data.to_yaml(line_break="\n")
+    DatasetInfosDict({"default": info}).to_dataset_card_data(data)
+    return data
+
+
+def get_repository(repo_id: str, public: bool) -> None:
+    """Make a dataset repository, private unless `public`, or see that it is there and as wanted.
+
+    Raises
+    ------
+    ValueError
+        If it is there and public, which is not wanted; and what `huggingface_hub` raises.
+    """
+    api = HfApi()
+    api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
+    if not public and not api.repo_info(repo_id, repo_type="dataset").private:
+        raise ValueError(f"{repo_id} is there and public: pass --public if that is intended.")
+
+
+def upload(output: Path, files: list[Path], repo_id: str) -> None:
+    """Upload these files of a folder; started again, it sends only what has not arrived.
+
+    Afterwards ``data/`` of the repository holds these files and nothing else: what an export with
+    other shards left there would be read together with them.
+    """
+    # Not `upload_large_folder`, which removes nothing.
+    HfApi().upload_folder(
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=str(output),
+        allow_patterns=[file.relative_to(output).as_posix() for file in files],
+        delete_patterns="data/*",
+    )

@@ -1,279 +1,291 @@
-"""Check archives without preparing anything: headers, sizes, counts; hashes and images if asked."""
+"""Check archives, extracted images and written shards: all that is wrong, not only the first.
 
+Archives are read as they are loaded, and what the reader raises is collected.
+"""
+
+import contextlib
 import dataclasses
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from imagenet2012 import WNIDS
-from imagenet2012.archives import sha256_of, size_of
-from imagenet2012.contents import check_kind
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from imagenet2012.archives import archives_in, check_kind, find_archives, given_archives, sha256_of
+from imagenet2012.decoding import decode_image
+from imagenet2012.export import ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
-from imagenet2012.in_place import decode_image
-from imagenet2012.in_turns import members_in_turns
-from imagenet2012.rows import NUM_REGIONS
-from imagenet2012.splits import open_split, reader_of
-from imagenet2012.storage import Archive, Region, Tar, is_dir
+from imagenet2012.in_place import missing_images
+from imagenet2012.parts import MEAN_IMAGE_BYTES, Part
+from imagenet2012.rows import Row, RowReader, Stretch, stretches_of
+from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file
 from imagenet2012.tar_reader import class_tars
-from imagenet2012.tree_listing import Files, Part, list_tree
-from imagenet2012.trees import Tree, sizes_of
-from imagenet2012.workers import Progress, advance, results
+from imagenet2012.trees import Faults, in_threads, list_tree
 
-IMAGES_A_PROCESS = 500  # are decoded in the time that it takes to start one
+
+class Ways(NamedTuple):
+    """How to check: by the official figures, by hash, by decoding all images in some processes."""
+
+    strict: bool = True
+    hash: bool = False
+    decode: bool = False
+    processes: int = 1
 
 
 @dataclasses.dataclass
 class Report:
-    """What was found of an archive.
+    """What was found of a split.
 
     Attributes
     ----------
     split, path : str
-    size, official_size : int or None
-        Bytes; the official size of the test archive is not known.
-    class_tars : int
-        Of the training archive only.
-    images, official_images : int
-        Those whose headers are sound.
-    in_class : dict of str to int
-        How many images each wnid has.
-    sha256 : str or None
-        If it was asked for.
-    decoded : int or None
-        How many images could be decoded, if it was asked for; see `decode_images`.
-    broken : dict of str to str
-        The images that could not, and why.
-    problems : list of str
-        Empty if all is OK.
+    problems : Faults
+        The places of each kind of problem; a kind may be a whole sentence, without places.
+    figures : dict
+        Bytes, classes and images: how many were ``found``, and how many are ``official``, if known.
+    sha256 : str, optional
+    shards : str
+        What written shards are.
     """
 
     split: str
     path: str
-    size: int
-    official_size: int | None
-    class_tars: int = 0
-    images: int = 0
-    official_images: int = 0
-    in_class: dict[str, int] = dataclasses.field(default_factory=dict)
+    problems: Faults = dataclasses.field(default_factory=Faults)
+    figures: dict[str, dict[str, int | None]] = dataclasses.field(default_factory=dict)
     sha256: str | None = None
-    decoded: int | None = None
-    broken: dict[str, str] = dataclasses.field(default_factory=dict)
-    problems: list[str] = dataclasses.field(default_factory=list)
+    shards: str = ""
+
+    def add_figure(self, name: str, found: int, official: int | None, strict: bool) -> None:
+        """Add a figure, which is a problem if it is not the official one but should be."""
+        self.figures[name] = {"found": found, "official": official}
+        if strict and official not in (None, found):
+            self.problems[f"{found:,} {name} instead of {official:,}"] = []
 
 
-def check(
-    split: str, path: str, *, strict: bool = True, progress: Progress = lambda _: None
-) -> Report:
-    """Check an archive; nothing is written, and a fault does not end the search for others.
+def check(folder: str, splits: Sequence[str], ways: Ways) -> tuple[list[str], list[Report]]:
+    """Check what a folder holds, or a single archive; nothing is written.
 
     Parameters
     ----------
-    split : {"train", "validation", "test"}
-    path : str
-        The archive.
-    strict : bool
-        Hold sizes and counts to the official ones, which subsets have not.
-    progress : callable
-        Told of bytes that have been passed over.
+    folder : str
+        Of archives, of extracted images, or of what `index` or `export` wrote.
+    splits : sequence of str
+        Without any, those that are there, and of archives training and validation.
+    ways : Ways
 
     Returns
     -------
-    Report
+    list of str
+        The splits that are missing.
+    list of Report
+        Of the others.
     """
-    source = SOURCES[split]
-    size = None if is_dir(path) else source.size
-    report = Report(split, path, size_of(path), size, official_images=source.num_examples)
+    data = Path(folder, "data")
+    if not is_url(folder) and not archives_in(folder) and (plans := plans_in(data)):
+        if ways.hash or ways.decode:
+            raise ValueError("--hash and --decode are for archives, not for what was written.")
+        wanted = splits or list(plans)
+        reports = [check_shards(plans[s], data, ways.strict) for s in wanted if s in plans]
+        return [split for split in wanted if split not in plans], reports
+    archives = find_archives(folder) if is_dir(folder) else given_archives(folder)
+    # A folder must hold both; what is passed by itself is enough.
+    usual = () if folder in archives.values() else ("train", "validation")
+    wanted = splits or [split for split in SOURCES if split in {*usual, *archives}]
+    reports = [check_images(s, archives[s], ways) for s in wanted if s in archives]
+    return [split for split in wanted if split not in archives], reports
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without its advice."""
+    return str(error).partition("\n")[0]
+
+
+# ------------------------------------------------------------------------- archives and trees
+
+
+class Found(NamedTuple):
+    """What was found in a stretch: the names of its images, and what is wrong with it."""
+
+    names: list[str]
+    problems: Faults
+
+
+def check_images(split: str, path: str, ways: Ways) -> Report:
+    """Check the archive or the tree of a split; a fault does not end the search for others."""
+    report = Report(split, path)
     try:
         check_kind(split, path)
+        parts = _parts_of(report, ways.strict)
     except ArchiveError as error:
-        report.problems.append(first_line(error))
+        report.problems[first_line(error)] = []
         return report
-    numbers = _count(report, open_split(path), progress)
-    if strict:
-        report.problems += _differences(report, numbers)
-    report.problems = list(dict.fromkeys(report.problems))  # neighbours may meet the same fault
+    stretches = stretches_of(split, parts, "archive") if parts else []
+    looked_at = (
+        _decoded(split, parts, stretches, ways.processes)
+        if ways.decode
+        else _seen(split, parts, stretches)
+    )
+    found: Counter[str] = Counter()  # images of each wnid, or of each number
+    for names, problems in tqdm(looked_at, split, len(stretches), disable=None, leave=False):
+        found.update(match[1] for match in map(SOURCES[split].image.fullmatch, names) if match)
+        for kind, places in problems.items():
+            report.problems.setdefault(kind, []).extend(places)
+    report.add_figure("images", found.total(), SOURCES[split].num_examples, ways.strict)
+    if split != "train":  # of which a class is read at once
+        twice = [number for number, count in found.items() if count > 1]
+        report.problems.add("numbers of images that appear twice", *twice)
+    if ways.strict:
+        _add_differences(report, found)
+    if ways.hash:
+        _add_hash(report, ways.strict)
     return report
 
 
-def hash_archive(
-    report: Report, *, strict: bool = True, progress: Progress = lambda _: None
-) -> None:
-    """Add the SHA-256 of the archive to its report, and hold it to the official one if `strict`."""
-    if is_dir(report.path):
-        report.problems.append("extracted images have no SHA-256 to be held to")
-        return
-    report.sha256 = sha256_of(report.path, progress)
-    expected = SOURCES[report.split].sha256
-    if strict and expected not in (None, report.sha256):
-        report.problems.append(f"its SHA-256 is not that of the original, {expected}")
+def _parts_of(report: Report, strict: bool) -> list[Part]:
+    """Return what is there of a split, and note what of it is not read at all."""
+    split, path, labels = report.split, report.path, read_labels()
+    parts: list[Part] = []
+    if is_dir(path):
+        found, faults, differences = list_tree(split, path, labels)
+        report.problems |= {**faults, **(differences if strict else {})}
+        parts.extend(found)
+    else:
+        file = open_file(path)
+        report.add_figure("bytes", file.size, SOURCES[split].size, strict)
+        whole = Part(path, 0, file.size)
+        try:
+            parts.extend(class_tars(file, labels.wnids) if split == "train" else [whole])
+        except ArchiveError as error:
+            report.problems[f"{first_line(error)} What follows was not looked at."] = []
+    if split == "train":
+        report.add_figure("classes", len(parts), NUM_CLASSES, strict)
+    return [part for part in parts if part.size]
 
 
-def decode_images(report: Report, *, processes: int, progress: Progress = lambda _: None) -> None:
-    """Decode all images in so many processes; add those that cannot be decoded to the report.
-
-    Parameters
-    ----------
-    report : Report
-        Of `check`, which has gone through the headers.
-    processes : int
-    progress : callable
-        Told of images.
-    """
-    archive = open_split(report.path)
-    tasks = [(report.split, report.path, *part) for part in parts(report, archive)]
-    decoded, problems = 0, list(report.problems)
-    processes = min(processes, len(tasks) or 1, 1 + report.images // IMAGES_A_PROCESS)
-    for images, broken, problem in results(_decode_part, tasks, processes, progress):
-        decoded += images - len(broken)
-        report.broken |= broken
-        if problem:
-            problems.append(problem)
-    if count := len(report.broken):
-        problems.append(f"{count:,} image{'s' * (count > 1)} cannot be decoded")
-    report.decoded, report.broken = decoded, dict(sorted(report.broken.items()))
-    report.problems = list(dict.fromkeys(problems))  # most are known from the headers
+def _seen(split: str, parts: list[Part], stretches: list[Stretch]) -> Iterator[Found]:
+    """Look at the headers of an archive, or the sizes of files."""
+    reader = RowReader(split, parts, read_labels().validation, in_place=True)
+    return map(_look_at, reader.by_stretch(stretches))
 
 
-def first_line(error: Exception) -> str:
-    """Return what an error says, without its advice."""
-    return str(error).splitlines()[0]
+def _decoded(
+    split: str, parts: list[Part], stretches: list[Stretch], processes: int
+) -> Iterator[Found]:
+    tasks = (
+        (split, parts[s.first : s.last], Stretch(0, s.last - s.first, s.region, s.regions))
+        for s in stretches
+    )
+    images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
+    return in_processes(_decode_stretch, tasks, processes, images)
 
 
-def _decode_part(
-    split: str, path: str, part: Part, region: Region
-) -> tuple[int, dict[str, str], str]:
-    """Decode the images of a region: their number, the broken ones, and what ended it early."""
-    images = 0
-    broken: dict[str, str] = {}
-    archive = open_split(path).in_order(part, region, alone=True)
-    reader = reader_of(archive, part, SOURCES[split].image)
+def _decode_stretch(split: str, parts: list[Part], stretch: Stretch) -> Found:
+    reader = RowReader(split, parts, read_labels().validation, in_place=False, checks=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which do not matter
-        try:
-            for member in reader.members(region):
-                advance(1)
-                images += 1
-                try:
-                    decode_image(reader.read(member), member.name)
-                except Exception as error:
-                    broken[member.name] = first_line(error).removeprefix(f"{member.name}: ")
-        except ArchiveError as error:
-            return images, broken, first_line(error)
-    return images, broken, ""
+        return _look_at(next(reader.by_stretch([stretch])))
 
 
-def _count(report: Report, archive: Any, progress: Progress) -> set[int]:
-    """Count the images whose headers are sound and note all faults; return the images' numbers.
-
-    Of training images, whose numbers mean nothing, none are returned.
-    """
-    archive.advise("RANDOM")  # headers only: without it the kernel would read all the images too
-    numbers: set[int] = set()
-    counts: Counter[str] = Counter()
-    pattern, labels = SOURCES[report.split].image, read_labels()
-    pieces = list(parts(report, archive))
-    followed = members_in_turns(
-        (reader_of(archive, tar, pattern), region) for tar, region in pieces
-    )
-    for (tar, region), members in zip(pieces, followed, strict=True):
-        names: set[str] = set()
-        try:
-            for member in members:
-                found = pattern.fullmatch(member.name)
-                assert found, member.name
-                number = 0 if report.split == "train" else int(found[1])
-                if problem := _misplaced(report, tar, member.name, number, names, numbers):
-                    report.problems.append(problem)
-                    continue
-                names.add(member.name)
-                if number:
-                    numbers.add(number)
-                report.images += 1
-                counts[labels.wnid_of(number) if report.split == "validation" else tar.wnid] += 1
-        except ArchiveError as error:
-            report.problems.append(first_line(error))
-        progress(region.stop - region.start)
-    report.in_class = {wnid: count for wnid, count in sorted(counts.items()) if wnid}
-    return numbers
-
-
-def parts(report: Report, archive: Archive | Tree) -> Iterator[tuple[Part, Region]]:
-    """Yield classes, or regions of a flat archive or tree; note in the report what is wrong."""
-    if isinstance(archive, Tree):
-        yield from _parts_of_tree(report)
-    else:
-        yield from _parts_of_archive(report, archive)
-
-
-def _parts_of_tree(report: Report) -> Iterator[tuple[Part, Region]]:
-    found, faults, _ = list_tree(report.split, report.path, read_labels())
-    report.class_tars, report.size = len(found), 0
-    for part in found:
-        if isinstance(part, Files):
-            sizes = sizes_of(part)
-            report.size += sum(sizes.values())
-            faults.add("empty files", *(path for path, size in sizes.items() if not size))
-            regions = 1 if report.split == "train" else NUM_REGIONS
-            cuts = [part.cut(part.region(number, regions)) for number in range(regions)]
-            yield from ((cut, cut.region(0, 1)) for cut in cuts)
-        else:
-            report.size += part.size
-            yield part, part.region(0, 1)
-    report.problems += faults.sentences()
-
-
-def _parts_of_archive(report: Report, archive: Archive) -> Iterator[tuple[Tar, Region]]:
-    """Yield what can be read by itself: class tars, or regions of a flat archive."""
-    if report.split != "train":
-        tar = Tar(0, archive.size)
-        for number in range(NUM_REGIONS):
-            yield tar, tar.region(number, NUM_REGIONS)
-        return
-    report.class_tars = 0
+def _look_at(rows: Iterable[Row]) -> Found:
+    """Go through the rows of a stretch until their end, or until something is wrong with it."""
+    names: list[str] = []
+    files: list[str] = []
+    problems = Faults()
     try:
-        for tar in class_tars(archive, WNIDS):
-            report.class_tars += 1
-            yield tar, tar.region(0, 1)
+        for row in rows:
+            names.append(row.name)
+            if row.data is not None:
+                problems.add("images that cannot be decoded", *_reason(row.name, row.data))
+            elif os.path.isabs(row.path):  # a file of its own, of which only the name was read
+                files.append(row.path)
     except ArchiveError as error:
-        report.problems.append(f"{first_line(error)} What follows was not looked at.")
+        problems[first_line(error)] = []
+    empty = in_threads(_is_empty, files) if files else []
+    problems.add("empty files", *(path for path, bad in zip(files, empty, strict=True) if bad))
+    return Found(names, problems)
 
 
-def _misplaced(
-    report: Report, tar: Part, name: str, number: int, names: set[str], numbers: set[int]
-) -> str:
-    """Say what is wrong with an image's name where it stands, or return the empty string."""
-    if not name.startswith(tar.wnid):
-        return f"{name} is in the class tar of {tar.wnid}"
-    if name in names or number in numbers:
-        return f"{name} appears twice"
-    if report.split != "train" and not 1 <= number <= report.official_images:
-        return f"{name} has a number that no image of the {report.split} split has"
-    return ""
+def _reason(name: str, data: bytes) -> list[str]:
+    """Say why an image cannot be decoded, if it cannot."""
+    try:
+        decode_image(data, name)
+    except Exception as error:
+        return [first_line(error)]
+    return []
 
 
-def _differences(report: Report, numbers: set[int]) -> list[str]:
-    """Say how an archive differs from the original in size and number of images."""
-    problems = []
-    if report.official_size not in (None, report.size):
-        problems.append(f"{report.size:,} bytes instead of {report.official_size:,}")
-    if report.split == "train" and report.class_tars != NUM_CLASSES:
-        what = "class tars" if report.official_size else "classes"
-        problems.append(f"{report.class_tars:,} {what} instead of {NUM_CLASSES:,}")
-    if report.images != report.official_images:
-        problems.append(f"{report.images:,} images instead of {report.official_images:,}")
-    if in_class := SOURCES[report.split].in_class:
-        fewest, most = in_class
-        counts = {wnid: report.in_class.get(wnid, 0) for wnid in WNIDS}
-        odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
-        if odd:
-            usual = f"{fewest} to {most:,}" if fewest < most else f"{fewest}"
-            problems.append(f"{len(odd):,} classes do not have {usual} images: {_some(odd)}")
-    if report.split != "train" and len(numbers) < report.official_images:
-        missing = sorted(set(range(1, report.official_images + 1)) - numbers)
-        problems.append(f"{len(missing):,} images are missing, of number {_some(missing)}")
-    return problems
+def _is_empty(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.getsize(path) == 0
+    return True
 
 
-def _some(things: list[Any]) -> str:
-    return ", ".join(map(str, things[:4])) + (", …" if len(things) > 4 else "")
+def _add_differences(report: Report, found: Counter[str]) -> None:
+    """Note which images or classes of the original are missing, as far as the names tell."""
+    source, path = SOURCES[report.split], report.path
+    if report.split != "train":
+        numbers = set(range(1, source.num_examples + 1)).difference(map(int, found))
+        report.problems.add("numbers of images that are missing", *map(str, sorted(numbers)))
+    elif source.in_class and not is_dir(path):  # of a tree this was told with its differences
+        fewest, most = source.in_class
+        odd = [
+            f"{w} has {found[w]:,}" for w in read_labels().wnids if not fewest <= found[w] <= most
+        ]
+        report.problems.add(f"classes that do not have {fewest} to {most:,} images", *odd)
+
+
+def _add_hash(report: Report, strict: bool) -> None:
+    """Add the SHA-256 of an archive to its report, and hold it to the official one if `strict`."""
+    if is_dir(report.path):
+        report.problems["extracted images have no SHA-256 to be held to"] = []
+        return
+    expected, size = SOURCES[report.split].sha256, report.figures["bytes"]["found"]
+    with tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        report.sha256 = sha256_of(report.path, bar.update)
+    if strict and expected not in (None, report.sha256):
+        report.problems[f"its SHA-256 is not that of the original, {expected}"] = []
+
+
+# ------------------------------------------------------------------------- shards
+
+
+def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
+    """Check the shards of a split: all are there, of their record, and with sound checksums.
+
+    Of an index it is looked whether each image is where its row says.
+    """
+    what = f"an index of {plan.in_place}" if plan.in_place else "with the images"
+    report = Report(plan.split, str(data), shards=f"{plan.shards:,} shard(s), {what}")
+    report.add_figure("images", plan.rows, SOURCES[plan.split].num_examples, strict)
+    others = {path.name for path in data.glob(f"{plan.split}-*.parquet")} - set(plan.names())
+    report.problems.add("files of another export", *sorted(others))
+    for shard, name in enumerate(tqdm(plan.names(), plan.split, disable=None, leave=False)):
+        if not (data / name).exists():
+            report.problems.add("missing shards", name)
+        elif read_record(data / name) != plan.record(shard):
+            report.problems.add("shards of another export, misplaced or damaged", name)
+        else:
+            _read_shard(data / name, plan, report.problems)
+    return report
+
+
+def _read_shard(path: Path, plan: Plan, problems: Faults) -> None:
+    """Note what is wrong with the pages of a shard, and with the images that it points to."""
+    is_here = plan.in_place and not is_url(absolute(os.environ.get(FOLDER_VARIABLE, "")))
+    places: list[str] = []
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(ROWS_IN_A_GROUP):
+                if is_here:  # at a URL, each image would be a request
+                    places.extend(batch["image"].field("path").to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        problems.add("shards with damaged pages", f"{path.name}: {first_line(error)}")
+    try:
+        problems.add("images that are not where the index says", *missing_images(places))
+    except ArchiveError as error:
+        problems[first_line(error)] = []

@@ -1,16 +1,28 @@
-"""Write a dataset as shuffled, evenly sized Parquet shards, from which a killed run goes on."""
+"""Write rows in place as Parquet shards: with their images, or as an index that points to them.
+
+One process writes, a shard at a time, and others read and resize the images for it. A shard gets
+its name when it is whole, so a run that was killed leaves nothing that could be taken for one, and
+the next run goes on after the shards that are there. Each shard records the plan that it is of.
+"""
 
 import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import json
+import math
+import multiprocessing
+import multiprocessing.connection
 import os
-import re
+import signal
+import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import datasets
@@ -20,19 +32,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from imagenet2012 import seal
 from imagenet2012.archives import check_space
-from imagenet2012.ilsvrc2012 import without_secrets
-from imagenet2012.in_place import PREFIX, naming, read_place, upright
-from imagenet2012.tree_listing import MEAN_IMAGE_BYTES, status_of_split
-from imagenet2012.workers import Progress, advance, results
+from imagenet2012.decoding import naming, read_images, upright
+from imagenet2012.ilsvrc2012 import SOURCES, without_secrets
+from imagenet2012.in_place import PREFIX
+from imagenet2012.parts import MEAN_IMAGE_BYTES
+from imagenet2012.storage import is_dir, is_url
+from imagenet2012.trees import status_of_split
 
+R = TypeVar("R")
+RECORD = b"imagenet2012"  # the key of a shard's record in the metadata of its schema
+SEED = 0  # of the shuffle
 ROWS_IN_A_GROUP = 100
-SAMPLE = 200
-INDEX_SHARDS = 128  # their files are small, but streams and workers divide the work by file
-ROW_BYTES = 256  # of an index, at most
-PLAN = b"imagenet2012"
-ENDING = 1 << 20  # bytes at the end of a shard, in which its footer fits
+INDEX_ROW_BYTES = 256  # at most
+SAMPLE = 200  # images whose resized bytes tell those of all
+IMAGES_A_PROCESS = 500  # are read and resized in the time that it takes to start one
+
+# ------------------------------------------------------------------------- plans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,23 +60,17 @@ class Plan:
     split : str
     rows : int
     archive : str
-        Name of the archive.
+        Name of the archive, or of the folder that was extracted of it.
     archive_bytes : int
     archive_version : int or str
-        Time of its last change in nanoseconds, or what a store tells instead, if it does.
-    label_names : str
-        As in `imagenet2012.Imagenet2012Config`.
-    seed : int
-        Of the shuffle.
-    size, quality : int or None
-        Shortest side that larger images are resized to, in pixels, and the quality of their JPEGs.
+        Time of its last change in nanoseconds, or what a store tells instead.
+    shards : int
+    in_place : str or None
+        Of an index: what its rows call the archive, its path or, if they may travel, its name.
     shard_size : int or None
         Bytes that a shard of images should have.
-    shards : int
-        Their number, which for images follows from an estimate of the bytes of all of them.
-    in_place : str or None
-        What the URLs of rows in place call the archive: its path, or in an index that may travel
-        its name. None where the rows hold the images.
+    size, quality : int or None
+        Shortest side that larger images are resized to, in pixels, and the quality of their JPEGs.
     """
 
     split: str
@@ -68,215 +78,289 @@ class Plan:
     archive: str
     archive_bytes: int
     archive_version: int | str
-    label_names: str
-    seed: int
-    size: int | None
-    quality: int | None
-    shard_size: int | None
     shards: int
     in_place: str | None = None
+    shard_size: int | None = None
+    size: int | None = None
+    quality: int | None = None
 
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
         return f"{self.split}-{shard:05d}-of-{self.shards:05d}.parquet"
 
-    def indices(self, shard: int) -> np.ndarray:
-        """Return the rows of a shard, an array of int64 of shape (rows of the shard,)."""
-        return np.array_split(_shuffled(self.rows, self.seed), self.shards)[shard]
+    def names(self) -> list[str]:
+        """Return the file names of all shards."""
+        return [self.name(shard) for shard in range(self.shards)]
 
-    def record(self, shard: int) -> bytes:
-        """Return what a shard's footer says of where it comes from."""
-        return json.dumps({**dataclasses.asdict(self), "shard": shard}).encode()
-
-    def images(self) -> str:
-        """Say in a sentence what was done to the images."""
-        if self.in_place:
-            return f"The images stay in `{self.in_place}` ({self.archive_bytes:,} bytes)."
-        if not self.size:
-            return "The bytes of the images are those of the original archive."
-        return (
-            f"Images whose shortest side was over {self.size} pixels are resized to it, turned "
-            f"upright, as RGB JPEG of quality {self.quality}; the others keep their original bytes."
-        )
+    def record(self, shard: int) -> dict[str, Any]:
+        """Return what a shard says of where it comes from."""
+        return {**dataclasses.asdict(self), "shard": shard}
 
 
-# ------------------------------------------------------------------------- the plan
+@dataclasses.dataclass
+class SplitExport:
+    """A split that is to be written: its plan, its rows in place in their order, and the schema.
+
+    Attributes
+    ----------
+    plan : Plan
+    rows : pyarrow.Table
+        With the places of the images.
+    features : datasets.Features
+        Of what is written.
+    num_bytes : int
+        Estimate of all that is written.
+    """
+
+    plan: Plan
+    rows: pa.Table
+    features: datasets.Features
+    num_bytes: int
+
+    def schema(self, shard: int) -> pa.Schema:
+        """Return the schema of a shard, with its record."""
+        schema = self.features.arrow_schema
+        record = json.dumps(self.plan.record(shard)).encode()
+        return schema.with_metadata({**schema.metadata, RECORD: record})
+
+    @functools.cached_property
+    def _shuffled(self) -> list[np.ndarray]:
+        shuffled = np.random.default_rng(SEED).permutation(self.plan.rows)
+        return np.array_split(shuffled, self.plan.shards)
+
+    def groups(self, shard: int) -> list[np.ndarray]:
+        """Return the numbers of the rows of each row group of a shard."""
+        rows = self._shuffled[shard]
+        length = len(rows) if self.plan.in_place else ROWS_IN_A_GROUP
+        return np.array_split(rows, math.ceil(len(rows) / length))
 
 
-@functools.lru_cache(maxsize=1)  # to shuffle a million rows takes longer than a small shard
-def _shuffled(rows: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(rows)
-
-
-def make_plan(
-    dataset: datasets.Dataset,
-    split: str,
-    path: str,
-    folder: Path,
-    *,
-    label_names: str = "words",
-    seed: int = 0,
-    size: int | None = None,
-    quality: int = 90,
-    shard_size: int | None = 500_000_000,
-    shards: int | None = None,
-    in_place: str | None = None,
-    progress: Progress = lambda _: None,
-) -> Plan:
-    """Plan the shards of a split from the archive at `path`, or go on with those in `folder`.
-
-    Without `shards` their number is that in the folder, else it is estimated, or for an index
-    `INDEX_SHARDS`. `progress` is told of the images that are looked at for an estimate, up to
-    `SAMPLE`. For the rest see `Plan`.
+def plan_index(
+    dataset: datasets.Dataset, split: str, path: str, *, shards: int, portable: bool
+) -> SplitExport:
+    """Plan an index of the archive at `path`, whose rows `dataset` holds in place.
 
     Raises
     ------
     ValueError
-        If the folder holds shards of the split that were made in another way.
+        If its rows hold paths, but must be `portable`.
     """
+    if portable and is_dir(path):
+        raise ValueError(
+            f"{path} was extracted: an index of it holds paths, which mean nothing on other "
+            "machines. --portable is for archives alone."
+        )
+    by_name = portable or is_url(path)
+    archive = SOURCES[split].file_names[0] if by_name else path
+    plan = dataclasses.replace(_plan(dataset, split, path, shards), in_place=archive)
+    rows = _renamed(_rows_of(dataset), archive) if by_name else _rows_of(dataset)
+    return SplitExport(plan, rows, _features(dataset), plan.rows * INDEX_ROW_BYTES)
+
+
+def plan_export(
+    dataset: datasets.Dataset,
+    split: str,
+    path: str,
+    *,
+    shard_size: int,
+    size: int | None = None,
+    quality: int | None = None,
+) -> SplitExport:
+    """Plan an export of the images of the archive at `path`, whose rows `dataset` holds in place.
+
+    Their bytes, and by them the number of shards, are those of the archive; of resized images they
+    follow from a sample. For the options see `Plan`.
+    """
+    plan = dataclasses.replace(
+        _plan(dataset, split, path), shard_size=shard_size, size=size, quality=quality
+    )
+    rows, num_bytes = _rows_of(dataset), plan.archive_bytes
+    if plan.size:
+        sample = np.random.default_rng(SEED).permutation(plan.rows)[:SAMPLE]
+        images = with_images(rows.take(sample), plan)["image"].combine_chunks().field("bytes")
+        num_bytes = pc.sum(pc.binary_length(images)).as_py() * plan.rows // len(sample)
+    shards = max(1, min(plan.rows, round(num_bytes / shard_size)))
+    return SplitExport(
+        dataclasses.replace(plan, shards=shards), rows, _features(dataset), num_bytes
+    )
+
+
+def _plan(dataset: datasets.Dataset, split: str, path: str, shards: int = 1) -> Plan:
     status = status_of_split(path)
     assert status, path  # it was just read
-    plan = Plan(
-        split=split,
-        rows=len(dataset),
-        archive=os.path.basename(without_secrets(path)),
-        archive_bytes=status.size or len(dataset) * MEAN_IMAGE_BYTES,  # a tree's is not known
-        archive_version=status.version,
-        label_names=label_names,
-        seed=seed,
-        size=size,
-        quality=quality if size else None,
-        shard_size=None if in_place else shard_size,
-        shards=0,
-        in_place=in_place,
-    )
-    found = {file: read_record(file) for file in sorted(folder.glob(f"{split}-*.parquet"))}
-    # Their number is an estimate, which another version of Pillow may make otherwise.
-    shards = shards or next((record.get("shards") for record in found.values() if record), None)
-    if not shards:
-        shards = INDEX_SHARDS if in_place else _estimated_shards(dataset, plan, progress)
-    plan = dataclasses.replace(plan, shards=max(1, min(plan.rows, shards)))
-    for file, record in found.items():
-        _check_same(file, record, plan)
-    return plan
+    size = status.size or len(dataset) * MEAN_IMAGE_BYTES  # of extracted images it is not known
+    archive = os.path.basename(without_secrets(path))
+    return Plan(split, len(dataset), archive, size, status.version, min(shards, len(dataset)))
 
 
-def _estimated_shards(dataset: datasets.Dataset, plan: Plan, progress: Progress) -> int:
-    """Return how many shards of the wanted size the images fill: of resized ones, by a sample."""
-    assert plan.shard_size
-    total = plan.archive_bytes
-    if plan.size:
-        picked = np.random.default_rng(plan.seed).permutation(plan.rows)[:SAMPLE]
-        sampled = 0
-        for row in dataset.select(picked).cast_column("image", datasets.Image(decode=False)):
-            data = read_place(row["image"]["path"])
-            sampled += len(resized(data, row["file_name"], plan.size, plan.quality))
-            progress(1)
-        total = sampled * plan.rows // len(picked)
-    return round(total / plan.shard_size)
+def _rows_of(dataset: datasets.Dataset) -> pa.Table:
+    """Return the rows in one piece, as Arrow gathers rows of one much faster than of many."""
+    return dataset.with_format("arrow")[:].combine_chunks().replace_schema_metadata(None)
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return what a shard says of where it comes from.
-
-    Returns
-    -------
-    dict or None
-        Empty if the file is no shard of this command, None if it is broken.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    """
-    # What is broken makes pyarrow raise all kinds of exceptions.
-    with path.open("rb") as file, contextlib.suppress(Exception):
-        metadata = pq.read_schema(path).metadata or {}
-        if seal.has_whole_footer(file):
-            return json.loads(metadata[PLAN])
-        if PLAN not in metadata and not _was_sealed(file):
-            return {}
-    return None
+def _features(dataset: datasets.Dataset) -> datasets.Features:
+    return datasets.Features({**dataset.features, "image": datasets.Image(mode="RGB")})
 
 
-def read_plan(path: Path) -> Plan | None:
-    """Return the plan that a shard of this command records, None of any other file.
+def _renamed(rows: pa.Table, archive: str) -> pa.Table:
+    """Return rows in place whose URLs hold this name of the archive instead of its path."""
+    image = rows["image"].combine_chunks()
+    named = f"{PREFIX}{quote(archive, safe='')}/"
+    places = pc.replace_substring_regex(image.field("path"), f"^{PREFIX}[^/]+/", named)
+    return _with_column(rows, image.field("bytes"), places)
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    """
+
+def _with_column(rows: pa.Table, data: pa.Array, paths: pa.Array) -> pa.Table:
+    image = pa.StructArray.from_arrays([data, paths], ["bytes", "path"])
+    return rows.set_column(rows.schema.get_field_index("image"), "image", image)
+
+
+# ------------------------------------------------------------------------- what is there
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what a shard says of where it comes from; nothing if it is none of ours, or broken."""
+    with contextlib.suppress(pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return json.loads(pq.read_schema(path).metadata[RECORD])
+    return {}
+
+
+def plans_in(data: Path) -> dict[str, Plan]:
+    """Return the plan of each split of which a folder holds shards."""
     fields = {field.name for field in dataclasses.fields(Plan)}
-    if not (record := read_record(path)):
-        return None
-    return Plan(**{key: value for key, value in record.items() if key in fields})
+    plans: dict[str, Plan] = {}
+    for split in SOURCES:
+        for path in sorted(data.glob(f"{split}-*.parquet")):
+            record = read_record(path)
+            if split not in plans and record.keys() == fields | {"shard"}:
+                del record["shard"]
+                plans[split] = Plan(**record)
+    return plans
 
 
-def shard_number(path: Path) -> int | None:
-    """Return which shard a shard of this command says it is."""
-    return (read_record(path) or {}).get("shard")
+def check_folder(plan: Plan, data: Path) -> None:
+    """Raise `ValueError` if a folder holds files of the split that are not of this plan."""
+    numbers = {plan.name(shard): shard for shard in range(plan.shards)}
+    for path in sorted(data.glob(f"{plan.split}-*.parquet")):
+        record, wanted = read_record(path), plan.record(numbers.get(path.name, -1))
+        if record == wanted:
+            continue
+        others = [
+            f"{key} {record[key]}, not {value}"
+            for key, value in wanted.items()
+            if key in record and record[key] != value
+        ]
+        how = f"made with {'; '.join(others)}" if others else "of another program, or damaged"
+        raise ValueError(
+            f"{path} is there, {how}. Nothing was changed: pass the options with which it was "
+            "made to go on with it, or another OUTPUT, or move it away."
+        )
 
 
-def _was_sealed(file: BinaryIO) -> bool:
-    """Tell whether there is a seal anywhere in the end of a file."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING))
-    return seal.MARK in file.read()
+def check_room(exports: Iterable[SplitExport], data: Path) -> None:
+    """Raise `OSError` if the disk is too small for the shards that are not there yet."""
+    needed = 0
+    for export in exports:
+        missing = [name for name in export.plan.names() if not (data / name).exists()]
+        needed += export.num_bytes * len(missing) // export.plan.shards
+    check_space(str(data), needed, "Pass an OUTPUT on another disk.")
 
 
-def _check_same(file: Path, record: dict[str, Any] | None, plan: Plan) -> None:
-    wanted = dataclasses.asdict(plan)
-    others = [
-        f"{key} {record.get(key) or 'unset'}, not {value or 'unset'}"
-        for key, value in wanted.items()
-        if record and record.get(key) != value
-    ]
-    named = file.name in [plan.name(shard) for shard in range(plan.shards)]
-    if others or not named or record == {}:
-        how = f"made with {'; '.join(others)}" if others else "of another export"
-        advice = "pass the options of that export to go on with it, or another --output."
-        if any(one.startswith("archive_version") for one in others):
-            advice = "the archive was changed or touched since, so pass another --output."
-        raise ValueError(f"{file} is there, {how}. Nothing was changed: {advice}")
+# ------------------------------------------------------------------------- writing
 
 
-# ------------------------------------------------------------------------- a shard
+class Step(NamedTuple):
+    """What was done: so many images of a shard were written or found, or it became whole."""
+
+    name: str
+    images: int
+    is_whole: bool
 
 
-def is_finished(
-    path: Path,
-    schema: pa.Schema,
-    names: list[str],
-    progress: Callable[[float], object] = lambda _: None,
-) -> bool:
-    """Tell whether a shard is there, of this schema and plan, and holds these images undamaged.
+def write_shards(exports: list[SplitExport], data: Path, processes: int) -> Iterator[Step]:
+    """Write the shards that are not there yet.
 
-    `progress` is told of the part that has been read, from 0 to 1.
+    Parameters
+    ----------
+    exports : list of SplitExport
+        Of which `check_folder` has said that what is there is theirs.
+    data : Path
+        An existing folder.
+    processes : int
+        That read and resize images, at most.
+
+    Yields
+    ------
+    Step
     """
-    if not (path.exists() and seal.is_whole(path, progress)):
-        return False
+    missing = []
+    for export in exports:
+        for shard, name in enumerate(export.plan.names()):
+            if (data / name).exists():
+                yield Step(name, sum(map(len, export.groups(shard))), False)
+            else:
+                missing.append((export, shard))
+    tasks = (
+        (export.rows.take(group), export.plan)
+        for export, shard in missing
+        for group in export.groups(shard)
+    )
+    images = sum(export.plan.rows for export in exports if not export.plan.in_place)
+    with contextlib.closing(in_processes(with_images, tasks, processes, images)) as tables:
+        for export, shard in missing:
+            yield from _write_shard(export, shard, data, tables)
+
+
+def _write_shard(
+    export: SplitExport, shard: int, data: Path, tables: Iterator[pa.Table]
+) -> Iterator[Step]:
+    name, schema = export.plan.name(shard), export.schema(shard)
+    with _named_when_whole(data / name) as file, _writer(file, schema, export.plan) as writer:
+        for group in export.groups(shard):
+            writer.write_table(next(tables).cast(schema))
+            yield Step(name, len(group), False)
+    yield Step(name, 0, True)
+
+
+def _writer(file: BinaryIO, schema: pa.Schema, plan: Plan) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd" if plan.in_place else "none",  # of JPEGs it takes time and saves nothing
+        use_dictionary=["label"],
+        write_statistics=["label"],  # nobody asks for the smallest image
+        write_page_checksum=True,
+        write_page_index=True,
+    )
+
+
+@contextlib.contextmanager
+def _named_when_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when it is whole and on the disk."""
+    for leftover in path.parent.glob(f".{path.name}.*.unfinished"):
+        leftover.unlink()
+    # A name of its own: where a file system has no locks, another run may be writing the same.
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
-        with pq.ParquetFile(path) as shard:
-            if not shard.schema_arrow.equals(schema, check_metadata=True):
-                return False
-            return shard.read(["file_name"])["file_name"].to_pylist() == names
-    except Exception:  # pyarrow raises all kinds; what cannot be read is not finished
-        return False
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def _check_finished(path: Path, schema: pa.Schema, names: list[str]) -> bool:
-    """Do as `is_finished`, telling of the progress in images."""
-    told = 0
-
-    def progress(part: float) -> None:
-        nonlocal told
-        now = int(part * len(names))
-        advance(now - told)
-        told = now
-
-    finished = is_finished(path, schema, names, progress)
-    advance(len(names) * finished - told)
-    return finished
+def with_images(rows: pa.Table, plan: Plan) -> pa.Table:
+    """Return rows in place with the bytes of their images, resized if the plan says so."""
+    if plan.in_place:
+        return rows
+    names = rows["file_name"].combine_chunks()
+    images: Iterable[bytes] = read_images(rows["image"].to_pylist())
+    if plan.size:
+        named = zip(images, names.to_pylist(), strict=True)
+        images = (resized(data, name, plan.size, plan.quality) for data, name in named)
+    return _with_column(rows, pa.array(images, pa.binary()), names)
 
 
 def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
@@ -305,152 +389,42 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
     return buffer.getvalue()
 
 
-def write_shard(dataset: datasets.Dataset, plan: Plan, shard: int, folder: str) -> bool:
-    """Write a shard of a split, if it is not finished; return False if it was."""
-    rows = dataset.select(plan.indices(shard))
-    schema = _schema(dataset.features, plan, shard)
-    return _write(
-        Path(folder) / plan.name(shard), schema, rows["file_name"][:], _tables(rows, plan, schema)
-    )
+# ------------------------------------------------------------------------- processes
 
 
-def _schema(features: datasets.Features, plan: Plan, shard: int) -> pa.Schema:
-    features = datasets.Features({**features, "image": datasets.Image(mode="RGB")})
-    schema = features.arrow_schema
-    return schema.with_metadata({**schema.metadata, PLAN: plan.record(shard)})
+def in_processes(
+    function: Callable[..., R], tasks: Iterable[tuple[Any, ...]], processes: int, images: int
+) -> Generator[R, None, None]:
+    """Yield what a function returns for each tuple of arguments, in their order.
 
-
-def _write(
-    path: Path,
-    schema: pa.Schema,
-    names: list[str],
-    tables: Iterator[pa.Table],
-    compression: str = "none",  # of JPEGs it takes time and saves nothing
-) -> bool:
-    """Write a shard of these images, under another name until it is whole; see `write_shard`."""
-    if _check_finished(path, schema, names):
-        return False
-    # Not named by host and process, which containers may have in common.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with seal.SealedFile(unfinished) as file:
-            with pq.ParquetWriter(
-                file,
-                schema,
-                compression=compression,
-                use_dictionary=["label"],
-                write_statistics=["label"],  # nobody asks for the smallest image
-                write_page_checksum=True,
-                write_page_index=True,
-            ) as writer:
-                for table in tables:
-                    writer.write_table(table)
-            file.seal()
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return True
-
-
-def _tables(rows: datasets.Dataset, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Read the images of a shard, a row group at a time."""
-    stored = rows.cast_column("image", datasets.Image(decode=False))
-    for batch in stored.iter(ROWS_IN_A_GROUP):
-        images = []
-        for name, image in zip(batch["file_name"], batch["image"], strict=True):
-            data = read_place(image["path"])
-            if plan.size:
-                data = resized(data, name, plan.size, plan.quality)
-            images.append({"bytes": data, "path": name})
-            advance(1)
-        yield pa.Table.from_pydict({**batch, "image": images}, schema=schema)
-
-
-# ------------------------------------------------------------------------- all shards
-
-
-def write_index(
-    planned: list[tuple[datasets.Dataset, Plan]], folder: Path, progress: Progress
-) -> int:
-    """Write all shards of rows in place, as `export` does with images.
-
-    It takes less time than to start other processes.
+    Of some `images` in all, so few may be read that it does not pay to start so many `processes`. A
+    single one is this one. A few tasks more than there are processes are under way.
     """
-    prepare_folder(planned, folder)
-    written = 0
-    for dataset, plan in planned:
-        # A table of Arrow in one piece, as `datasets` gathers rows of a shard in a second, and
-        # copies the names of all classes whenever it selects.
-        table = dataset.with_format("arrow")[:].combine_chunks()
-        for shard in range(plan.shards):
-            rows = _renamed(table.take(plan.indices(shard)), plan)
-            path, schema = folder / plan.name(shard), _schema(dataset.features, plan, shard)
-            names, tables = rows["file_name"].to_pylist(), iter([rows.cast(schema)])
-            written += _write(path, schema, names, tables, compression="zstd")
-            progress(len(rows))
-    return written
+    processes = min(processes, 1 + images // IMAGES_A_PROCESS, 61)  # Windows can wait for 61
+    if processes == 1:
+        yield from itertools.starmap(function, tasks)
+        return
+    waiting: deque[Any] = deque()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(function, *task))
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _renamed(rows: pa.Table, plan: Plan) -> pa.Table:
-    """Return rows in place whose URLs call the archive as the plan does, if by no path."""
-    if "/" in (plan.in_place or ""):
-        return rows  # they have the path, and those of class tars each its own
-    image = rows["image"].combine_chunks()
-    archive = f"{PREFIX}{quote(plan.in_place or '', safe='')}/"
-    places = pc.replace_substring_regex(image.field("path"), f"^{PREFIX}[^/]+/", archive)
-    image = pa.StructArray.from_arrays([image.field("bytes"), places], ["bytes", "path"])
-    return rows.set_column(rows.schema.get_field_index("image"), "image", image)
+def _begin() -> None:
+    """Leave Ctrl-C to the process that started this worker, and end when that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def prepare_folder(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
-    """Make the folder of the shards ready, or raise `OSError` if its disk is too small."""
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(planned, folder)
-    _check_space([plan for _, plan in planned], folder)
-
-
-def remove_leftovers(planned: list[tuple[datasets.Dataset, Plan]], folder: Path) -> None:
-    """Remove what a run of these plans that was killed had not finished; nothing else."""
-    names = {plan.name(shard) for _, plan in planned for shard in range(plan.shards)}
-    for path in folder.glob(".*.parquet.*"):
-        parts = re.fullmatch(r"\.(.*\.parquet)\.[0-9a-f]{32}", path.name)
-        if parts and parts[1] in names:
-            with contextlib.suppress(OSError):  # of a read-only disk
-                path.unlink()
-
-
-def export(
-    planned: list[tuple[datasets.Dataset, Plan]], folder: Path, num_proc: int, progress: Progress
-) -> int:
-    """Write all shards of all splits to `folder`; those which are finished are kept.
-
-    Parameters
-    ----------
-    planned : list of (datasets.Dataset, Plan)
-        Splits in place, and their plans.
-    folder : Path
-    num_proc : int
-        Processes that write, a shard at a time each.
-    progress : callable
-        Told of the images written or found.
-
-    Returns
-    -------
-    int
-        How many shards were written.
-    """
-    prepare_folder(planned, folder)
-    tasks = [
-        (dataset, plan, shard, folder) for dataset, plan in planned for shard in range(plan.shards)
-    ]
-    return sum(results(write_shard, tasks, min(num_proc, len(tasks)), progress))
-
-
-def _check_space(plans: list[Plan], folder: Path) -> None:
-    """Raise `OSError` if the disk is too small for the shards that do not exist yet."""
-    needed = 0
-    for plan in plans:
-        missing = sum(not (folder / plan.name(shard)).exists() for shard in range(plan.shards))
-        most = min(plan.archive_bytes, plan.shards * plan.shard_size) if plan.shard_size else 0
-        needed += (most or plan.rows * ROW_BYTES) * missing // plan.shards
-    check_space(str(folder), needed, "Pass another --output.")
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,5 +1,6 @@
 """Loading: `load`, and the name that `datasets.load_dataset` knows."""
 
+import functools
 import os
 from typing import Any
 
@@ -8,9 +9,9 @@ from datasets import packaged_modules
 from datasets.data_files import DataFilesDict
 
 from imagenet2012 import imagenet2012 as script
-from imagenet2012.archives import check_options
-from imagenet2012.ilsvrc2012 import SOURCES
-from imagenet2012.imagenet2012 import DATA_HASH, NAME, Imagenet2012, cut_split
+from imagenet2012.ilsvrc2012 import NAME, SOURCES
+from imagenet2012.imagenet2012 import Imagenet2012
+from imagenet2012.splits import DATA_HASH, cut_split, joined
 from imagenet2012.storage import absolute, is_dir, logger
 
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
@@ -89,9 +90,6 @@ def load(
     _check_contradictions(data_dir, streaming, kwargs)
     kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
-    check_options(
-        {key: preparing[key] for key in ("verification_mode",) if key in preparing}, PREPARE_OPTIONS
-    )
     mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
     if split is not None:
         kwargs["splits"] = _splits_in(split)
@@ -102,7 +100,16 @@ def load(
     if mode == datasets.VerificationMode.ALL_CHECKS:
         logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
     builder.mode = mode
-    return builder.as_streaming_dataset(split=split)
+    if split is None:
+        return builder.as_streaming_dataset()
+    return joined(split, builder.splits, functools.partial(_stream, builder))
+
+
+def _stream(builder: Imagenet2012, name: str, part: str) -> datasets.IterableDataset:
+    """Return the stream of a split, of which a `part` can only be the whole."""
+    if name != part:
+        raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
+    return builder.of_split(name).as_streaming_dataset(name)
 
 
 def _check_contradictions(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:

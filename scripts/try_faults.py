@@ -70,8 +70,8 @@ def killed_exports(folder: Path, count: int, rnd: random.Random) -> list[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": f"{work}/home"}
 
         def start(output: str) -> "subprocess.Popen[bytes]":
-            command = [sys.executable, "-m", "imagenet2012", "prepare", str(folder), "--no-checks"]
-            command += ["--output", output, "--shard-size", "40kB", "--num-proc", "2"]
+            command = [sys.executable, "-m", "imagenet2012", "export", str(folder), output]
+            command += ["--no-checks", "--shard-size", "40kB", "--num-proc", "2"]
             quiet = subprocess.DEVNULL
             return subprocess.Popen(command, env=env, start_new_session=True, stdout=quiet)
 

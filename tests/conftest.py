@@ -9,9 +9,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-# Before `datasets` is imported: nothing of these tests goes to the user's cache, or to the network.
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="imagenet2012-tests-")
-atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+# Before `datasets` is imported: what a user or a cluster has set leads these tests nowhere, and
+# nothing of theirs goes to the user's caches, or to the network.
+SETTINGS = ("HF_", "HUGGING", "IMAGENET2012_", "RAY_", "AWS_", "FSSPEC_", "XDG_", "JUPYTER_")
+LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "COLUMNS")
+for name in list(os.environ):
+    if name.startswith(SETTINGS) or name in LAUNCHERS or name.lower().endswith("_proxy"):
+        del os.environ[name]
+os.environ["HOME"] = tempfile.mkdtemp(prefix="imagenet2012-tests-")
+atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
+os.environ["HF_HOME"] = os.path.join(os.environ["HOME"], "huggingface")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles this project anew
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"

@@ -10,7 +10,7 @@ from pathlib import Path
 import fakes
 from imagenet2012.ilsvrc2012 import CLUTTER, SOURCES
 
-from imagenet2012 import ArchiveError, storage, tar_reader
+from imagenet2012 import ArchiveError, parts, storage, tar_reader
 
 PATTERN = SOURCES["validation"].image
 Files = list[tuple[str, bytes]]
@@ -57,13 +57,13 @@ def judge(data: bytes) -> Files | None:
 
 def read(path: Path, regions: int) -> Files:
     """Return what the reader finds in all the regions of a flat archive."""
-    archive = storage.Archive(str(path))
-    tar = storage.Tar(0, archive.size)
-    reader = tar_reader.TarReader(archive, tar, PATTERN)
+    file = storage.DiskFile(str(path))
+    part = parts.Part(str(path), 0, file.size)
+    reader = tar_reader.TarReader(file, part, PATTERN)
     return [
         (member.name, reader.read(member))
         for number in range(regions)
-        for member in reader.members(tar.region(number, regions))
+        for member in reader.members(part.region(number, regions))
     ]
 
 
@@ -121,38 +121,29 @@ def _splice(data: bytes, start: int, stop: int, new: bytes) -> bytes:
     return data[:start] + new + data[stop:]
 
 
+def _any_block(data: bytes, rnd: random.Random) -> int:
+    return rnd.randrange(len(data) // 512) * 512
+
+
 def _flip(data: bytes, rnd: random.Random) -> bytes:
     at = rnd.randrange(len(data))
     return _splice(data, at, at + 1, rnd.randbytes(1))
 
 
-def _cut(data: bytes, rnd: random.Random) -> bytes:
-    return data[: rnd.randrange(len(data))]
-
-
-def _cut_at_block(data: bytes, rnd: random.Random) -> bytes:
-    return data[: rnd.randrange(len(data) // 512) * 512]
-
-
 def _drop_blocks(data: bytes, rnd: random.Random) -> bytes:
-    at = rnd.randrange(len(data) // 512) * 512
+    at = _any_block(data, rnd)
     return _splice(data, at, at + 512 * rnd.randint(1, 4), b"")
 
 
 def _insert_blocks(data: bytes, rnd: random.Random) -> bytes:
-    at = rnd.randrange(len(data) // 512) * 512
-    blocks = 512 * rnd.randint(1, 3)
-    return _splice(data, at, at, rnd.choice([bytes(blocks), rnd.randbytes(blocks)]))
+    at, size = _any_block(data, rnd), 512 * rnd.randint(1, 3)
+    return _splice(data, at, at, rnd.choice([bytes(size), rnd.randbytes(size)]))
 
 
-def _zero_blocks(data: bytes, rnd: random.Random) -> bytes:
-    at = rnd.randrange(len(data) // 512) * 512
-    return _splice(data, at, at + 512, bytes(512))
-
-
-def _copy_block(data: bytes, rnd: random.Random) -> bytes:
-    source, target = (rnd.randrange(len(data) // 512) * 512 for _ in range(2))
-    return _splice(data, target, target + 512, data[source : source + 512])
+def _write_block(data: bytes, rnd: random.Random) -> bytes:
+    """Write zeros or another block over a block."""
+    at, other = _any_block(data, rnd), _any_block(data, rnd)
+    return _splice(data, at, at + 512, rnd.choice([bytes(512), data[other : other + 512]]))
 
 
 def _header_field(data: bytes, rnd: random.Random) -> bytes:
@@ -195,21 +186,16 @@ def _hidden(data: bytes, rnd: random.Random) -> bytes:
     return _splice(data, at, at, fakes.header(name(50_000), len(hidden)) + hidden)
 
 
-def _twice(data: bytes, rnd: random.Random) -> bytes:
-    return data + data[: rnd.randrange(len(data))]
-
-
 MUTATIONS = {
     "byte": _flip,
-    "cut": _cut,
-    "cut at a block": _cut_at_block,
+    "cut": lambda data, rnd: data[: rnd.randrange(len(data))],
+    "cut at a block": lambda data, rnd: data[: _any_block(data, rnd)],
     "blocks dropped": _drop_blocks,
     "blocks inserted": _insert_blocks,
-    "block zeroed": _zero_blocks,
-    "block copied": _copy_block,
+    "block zeroed or copied": _write_block,
     "header field": _header_field,
     "size": _size,
     "type": _type,
     "hidden tar": _hidden,
-    "appended": _twice,
+    "appended": lambda data, rnd: data + data[: rnd.randrange(len(data))],
 }

@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_validation(folder / "imagenet")
     (commands,) = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     for line in commands.splitlines():
-        if "--in-place" in line:
+        if line.startswith("imagenet2012 index "):
             write_index(folder / "imagenet", folder / "imagenet-index")
         else:
             prepare(located(line, folder))
@@ -67,7 +67,7 @@ def write_validation(folder: Path) -> None:
 
 
 def prepare(line: str) -> None:
-    """Run `imagenet2012 prepare` on archives that are not of the official size."""
+    """Run a command on archives that are not of the official size."""
     program, *arguments = shlex.split(line)
     command = [str(Path(sys.executable).with_name(program)), *arguments, "--no-checks"]
     subprocess.run([*command, "--num-proc", "1"], check=True, timeout=HANG)

@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import datasets
 import fakes
 import pytest
 from conftest import HANG, ROOT
@@ -22,7 +20,7 @@ from rows import contents, wanted
 TRAIN = "ILSVRC2012_img_train.tar"
 PROGRAM = """
 import glob, os, signal, sys
-folder, cache, config, num_proc, stop_at = sys.argv[1:6]
+folder, cache, num_proc, stop_at = sys.argv[1:5]
 taken, begun = 0, False
 
 def count(size):
@@ -31,33 +29,41 @@ def count(size):
     if stop_at and taken > 1_000_000 and not begun:
         begun = True
         open(f"{stop_at}.{os.getpid()}", "x").close()
-    if stop_at and taken > 25_000_000 and not os.path.exists(stop_at):
+    if stop_at and taken > 15_000_000 and not os.path.exists(stop_at):
         if len(glob.glob(f"{stop_at}.*")) >= int(num_proc):  # all are at work
             open(stop_at, "x").close()
             os.killpg(0, signal.SIGSTOP)
 
-pread, preadv = os.pread, os.preadv
+pread = os.pread
 os.pread = lambda fd, size, at: (count(size), pread(fd, size, at))[1]
-os.preadv = lambda fd, rooms, at: (count(len(rooms[0])), preadv(fd, rooms, at))[1]
 import imagenet2012
 if __name__ == "__main__":
-    d = imagenet2012.load(folder, config, split="train", cache_dir=cache,
-        num_proc=int(num_proc) or None, verification_mode="no_checks")
+    d = imagenet2012.load(folder, split="train", cache_dir=cache, num_proc=int(num_proc) or None,
+        verification_mode="no_checks")
     print(d.num_rows)
 """
+
+
+Process = subprocess.Popen[str]
+
+
+def start(code: str, *arguments: object) -> Process:
+    """Start a program in a process group of its own."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=env, text=True, start_new_session=True, **pipes)
 
 
 class Case:
     """Archives large enough to be interrupted over, and what must come out."""
 
-    def __init__(self, folder: Path, images: int = 4000) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.cache = folder / "archives", folder / "cache"
         self.folder.mkdir()
         filler = os.urandom(20_000)
         self.images = {
-            wnid: [
-                (f"{wnid}_{k}.JPEG", wnid.encode() + b"%d" % k + filler) for k in range(images // 8)
-            ]
+            wnid: [(f"{wnid}_{k}.JPEG", wnid.encode() + b"%d" % k + filler) for k in range(300)]
             for wnid in fakes.wnids()[:8]
         }
         (self.folder / TRAIN).write_bytes(fakes.train_tar(self.images))
@@ -69,24 +75,13 @@ class Case:
             for path in self.folder.iterdir()
         }
 
-    def start(
-        self, config: str = "default", num_proc: int = 0, stop_at: str = ""
-    ) -> subprocess.Popen[str]:
+    def start(self, num_proc: int = 0, stop_at: str = "", code: str = PROGRAM) -> Process:
         """Prepare in a process (group) of its own."""
-        command = [sys.executable, "-c", PROGRAM, str(self.folder), str(self.cache), config]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(
-            [*command, str(num_proc), stop_at],
-            env=env,
-            start_new_session=True,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        return start(code, self.folder, self.cache, num_proc, stop_at)
 
-    def start_and_stop(self, num_proc: int = 0) -> subprocess.Popen[str]:
+    def start_and_stop(self, num_proc: int = 0) -> Process:
         """Prepare a third of it or more, and stop (the whole group) until told to go on."""
-        process = self.start(num_proc=num_proc, stop_at=str(self.folder.with_name("stopped")))
+        process = self.start(num_proc, str(self.folder.with_name("stopped")))
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), process.communicate()
         assert list(self.cache.glob("**/*.incomplete/*.arrow"))
@@ -129,37 +124,23 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-def test_a_worker_closes_in_silence(case: Case) -> None:
-    path = str(case.folder / TRAIN)
-    builder = imagenet2012.Imagenet2012(data_files={"train": path}, cache_dir=str(case.cache))
-    (case.cache / "out").mkdir(parents=True)
-    builder._main_pid = os.getpid()
-    steps = builder._prepare_split_single(
-        gen_kwargs=builder._gen_kwargs("train", path, "archive"),
-        fpath=str(case.cache / "out" / "JJJJJ-SSSSS.arrow"),
-        file_format="arrow",
-        max_shard_size=1 << 30,
-        job_id=0,
-    )
-    with patch("datasets.config.PBAR_REFRESH_TIME_INTERVAL", 0):
-        assert not next(steps)[1]
-    steps.close()
-
-
-@pytest.mark.parametrize("num_proc", [0, 2])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "num_proc"),
+    [(signal.SIGKILL, 0), (signal.SIGKILL, 2), (signal.SIGTERM, 2), (signal.SIGINT, 0)],
+)
 def test_killed_while_preparing(number: signal.Signals, num_proc: int, case: Case) -> None:
     process = case.start_and_stop(num_proc)
     # As a terminal or a batch system does: to the whole group.
     os.killpg(process.pid, number)
     case.go_on(process)
-    _, stderr = process.communicate(timeout=HANG)
+    process.communicate(timeout=HANG)
     assert process.returncode != 0
-    if number == signal.SIGINT:
-        assert stderr.splitlines()[-1] == "KeyboardInterrupt"
-        assert stderr.count("Traceback") == 1, stderr
     assert group_is_gone(process.pid)
+    # Of more processes, or another version, the next run would not write over it.
+    (leftover,) = case.cache.glob("**/*.incomplete")
+    (leftover / "imagenet2012-train-00007-of-00009.arrow").write_bytes(b"stale")
     case.check_next_run()
+    assert not list(case.cache.glob("**/*.incomplete"))
 
 
 def test_only_the_parent_is_killed(case: Case) -> None:
@@ -170,59 +151,6 @@ def test_only_the_parent_is_killed(case: Case) -> None:
     case.check_next_run()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=HANG)
-
-
-def test_leftovers_are_not_merged(case: Case) -> None:
-    """What a killed run left would stand beside the shards of the next, under names of its own."""
-    process = case.start_and_stop()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    (leftover,) = case.cache.glob("**/*.incomplete")
-    for name in (
-        "imagenet2012-train-00007-of-00009.arrow",
-        "imagenet2012-train-00001-00000-of.arrow",
-    ):
-        (leftover / name).write_bytes(b"stale")
-    case.check_next_run()
-    assert not list(case.cache.glob("**/*.incomplete"))
-
-
-def workers(parent: int) -> list[int]:
-    """Return the children of a process that are the workers of its pool."""
-    done = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], text=True, capture_output=True
-    )
-    return [
-        int(line.split()[0]) for line in done.stdout.splitlines() if "resource_tracker" not in line
-    ]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs ps")
-def test_ctrl_c_lays_workers_to_rest(case: Case) -> None:
-    """One that went on could be ended while it holds a lock, for which its pool would wait."""
-    process = case.start_and_stop(num_proc=2)
-    for worker in workers(process.pid):
-        os.kill(worker, signal.SIGINT)
-    case.go_on(process)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=2)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=HANG)
-    assert stderr.splitlines()[-1] == "KeyboardInterrupt" and stderr.count("Traceback") == 1
-    assert group_is_gone(process.pid)
-    case.check_next_run()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs ps")
-def test_a_worker_is_killed(case: Case) -> None:
-    process = case.start_and_stop(num_proc=2)
-    os.kill(workers(process.pid)[0], signal.SIGKILL)
-    case.go_on(process)
-    _, stderr = process.communicate(timeout=HANG)
-    assert process.returncode != 0
-    assert "abruptly died" in stderr
-    assert group_is_gone(process.pid)
-    case.check_next_run()
 
 
 # ------------------------------------------------------------------------- the disk
@@ -249,17 +177,17 @@ def test_too_small_a_disk_is_seen_before(small_disk: Path, case: Case) -> None:
 
 
 @pytest.mark.parametrize("num_proc", [0, 2])
-def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, tmp_path: Path, case: Case) -> None:
+def test_a_disk_that_fills_up(num_proc: int, small_disk: Path, case: Case) -> None:
     """Another program takes the room after the check; afterwards the disk is as free as before."""
     room = "import shutil, types\n"
     room += "shutil.disk_usage = lambda _: types.SimpleNamespace(free=1 << 40)\n"
-    code = PROGRAM.replace("if __name__", f"{room}if __name__")
-    command = [sys.executable, "-c", code, str(case.folder), str(small_disk / "cache"), "default"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, str(num_proc), ""], env=env, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "No space left on device" in done.stderr.splitlines()[-1]
+    cache, case.cache = case.cache, small_disk / "cache"
+    process = case.start(num_proc, code=PROGRAM.replace("if __name__", f"{room}if __name__"))
+    _, stderr = process.communicate(timeout=HANG)
+    assert process.returncode != 0
+    assert "No space left on device" in stderr
     assert not list(small_disk.rglob("*.arrow"))
+    case.cache = cache
     case.check_next_run()
 
 
@@ -291,6 +219,16 @@ def test_rewritten_while_it_is_read(case: Case) -> None:
     assert not list(case.cache.glob("**/data-5.0.0/*.arrow"))
 
 
+def test_replaced_before_it_is_read(tmp_path: Path) -> None:
+    """After it was checked, as of a stream that waits, or for a worker that starts late."""
+    fakes.make_archives(tmp_path, 3, 4, 0)
+    stream = imagenet2012.load(tmp_path, split="train", streaming=True)
+    fakes.make_archives(tmp_path / "new", 3, 5, 0)
+    (tmp_path / "new" / TRAIN).replace(tmp_path / TRAIN)
+    with pytest.raises(imagenet2012.ArchiveError, match="changed since"):
+        list(stream)
+
+
 @pytest.mark.parametrize("num_proc", [0, 2])
 def test_the_cause_is_shown(num_proc: int, case: Case) -> None:
     """In the last lines, with archive, offset and member, also from another process."""
@@ -314,77 +252,8 @@ def test_two_prepare_at_once(case: Case) -> None:
     both = [case.start(), case.start(num_proc=2)]
     for process in both:
         stdout, stderr = process.communicate(timeout=HANG)
-        assert stdout == "4000\n", stderr
+        assert stdout == "2400\n", stderr
     case.check_next_run()
-
-
-def test_reading_in_place_while_another_prepares(case: Case, tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "cache_dir": str(tmp_path / "index"),
-        "verification_mode": "no_checks",
-    }
-    loaded = imagenet2012.load(case.folder, "in_place", split="train", **options)
-    process = case.start_and_stop(num_proc=2)
-    fs = imagenet2012.Imagenet2012FileSystem()
-    rows = loaded.cast_column("image", datasets.Image(decode=False))
-    expected = dict(member for members in case.images.values() for member in members)
-    case.go_on(process)
-    while process.poll() is None:
-        for row in rows.shuffle().select(range(100)):
-            assert fs.cat_file(row["image"]["path"]) == expected[row["file_name"]]
-    assert process.communicate()[0] == "4000\n"
-
-
-READER = """
-import os, sys, datasets, imagenet2012
-d = datasets.load_from_disk(sys.argv[1]).cast_column("image", datasets.Image(decode=False))
-fs = imagenet2012.Imagenet2012FileSystem()
-right = wrong = refused = 0
-replaced = False
-while not replaced:
-    replaced = os.path.exists(sys.argv[2])  # then read all once more
-    for row in d:
-        try:
-            data = fs.cat_file(row["image"]["path"])
-        except imagenet2012.ArchiveError:
-            refused += 1
-            continue
-        named = data.startswith(row["file_name"][:9].encode() + row["file_name"][10:-5].encode())
-        right, wrong = right + named, wrong + (not named)
-        if right == 1:
-            print("reading", flush=True)
-print(right > 0, wrong, refused > 0)
-"""
-
-
-def test_replaced_while_others_read_in_place(case: Case, tmp_path: Path) -> None:
-    """Each reader gets the right image or an error, never another's."""
-    options: dict[str, Any] = {
-        "cache_dir": str(tmp_path / "index"),
-        "verification_mode": "no_checks",
-    }
-    loaded = imagenet2012.load(case.folder, "in_place", split="train", **options)
-    loaded.save_to_disk(tmp_path / "saved")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", READER, str(tmp_path / "saved"), str(tmp_path / "replaced")]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    readers = [subprocess.Popen(command, env=env, text=True, **pipes) for _ in range(4)]
-    shifted = {
-        wnid: [("n01440764_9.JPEG".replace("n01440764", wnid), b"?" * 700), *members]
-        for wnid, members in case.images.items()
-    }
-    other = case.folder / "other.tar"
-    other.write_bytes(fakes.train_tar(shifted))
-    for reader in readers:
-        assert reader.stdout and reader.stdout.readline() == "reading\n"
-    other.replace(case.folder / TRAIN)
-    (tmp_path / "replaced").touch()
-    for reader in readers:
-        stdout, stderr = reader.communicate(timeout=HANG)
-        assert stdout == "True 0 True\n", stderr
-
-
-# ------------------------------------------------------------------------- leftovers of the library
 
 
 def test_a_read_only_folder(tmp_path: Path, cache: dict[str, Any]) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from conftest import ROOT
 
-COMMAND = ROOT / "imagenet2012_command.py"
-SCRIPT = sorted({*ROOT.glob("*.py")} - {COMMAND, ROOT / "hatch_build.py"})
-PACKAGE = [*(ROOT / "imagenet2012").glob("*.py"), COMMAND]
+SCRIPT = sorted({*ROOT.glob("*.py")} - {ROOT / "hatch_build.py"})
+PACKAGE = [*(ROOT / "imagenet2012").glob("*.py")]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 

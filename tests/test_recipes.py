@@ -23,8 +23,8 @@ from test_card import (
 )
 
 import imagenet2012
-from imagenet2012 import hub
-from imagenet2012_command import main
+from imagenet2012 import card
+from imagenet2012.cli import main
 
 TEXT = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)
@@ -42,7 +42,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
         patch.setenv("HOME", str(home))
         patch.chdir(tmp_path_factory.mktemp("work"))
         pass_as_originals(patch, home / "imagenet")
-        patch.setattr(hub, "HfApi", FakeHub)
+        patch.setattr(card, "HfApi", FakeHub)
         names: dict[str, Any] = {"commands": []}
         exec(LOAD, names)
         for language, block in BLOCKS:

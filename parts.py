@@ -1,0 +1,52 @@
+"""What is read by itself of a split: a tar or a folder of images, and regions of it."""
+
+from typing import NamedTuple
+
+BLOCK = 512  # bytes, of which a tar consists
+MEAN_IMAGE_BYTES = 115_000  # stands for a file's size where asking each file would take minutes
+
+
+class Region(NamedTuple):
+    """A stretch of a part that is read by itself: the members whose first header begins in it.
+
+    `start` and `stop` are bytes in the file.
+    """
+
+    start: int
+    stop: int
+
+
+class Part(NamedTuple):
+    """What of a split lies together: a tar, or a folder of images in files of their own.
+
+    Attributes
+    ----------
+    path : str
+        Of the file in which the tar lies, or of the folder.
+    start, end : int
+        The bytes that the tar fills. In a folder each image counts as `MEAN_IMAGE_BYTES`.
+    wnid : str
+        Of a single class.
+    label : int
+    names : str, optional
+        Of a folder alone: its images' names, joined by newlines, which takes a fourth of a list's
+        memory. They may have folders before them.
+    """
+
+    path: str
+    start: int
+    end: int
+    wnid: str = ""
+    label: int = -1
+    names: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.end - self.start
+
+    def region(self, number: int, count: int) -> Region:
+        """Return one of `count` equal regions, which together are the whole part."""
+        blocks = self.size // BLOCK
+        start, stop = (self.start + blocks * k // count * BLOCK for k in (number, number + 1))
+        return Region(start, self.end if number == count - 1 else stop)

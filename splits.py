@@ -1,0 +1,223 @@
+"""Prepared copies: what names the folder of one, and the note of what it was made of."""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import datasets
+from datasets.exceptions import NonMatchingSplitsSizesError
+
+from .archives import meant
+from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, without_secrets
+from .remote import Options
+from .storage import absolute, is_dir, logger
+from .trees import status_of_split
+
+# ------------------------------------------------------------------------- expressions and counts
+
+
+def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
+    """Cut an expression such as ``train[:10%]+validation`` into parts of one split each.
+
+    Parameters
+    ----------
+    split : str or datasets.ReadInstruction
+    splits : iterable of str
+        What ``all`` stands for.
+
+    Returns
+    -------
+    list of (str, str)
+        The name of the split, and the part of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such split.
+    """
+    if str(split) == "all":
+        return [(name, name) for name in splits]
+    if not isinstance(split, datasets.ReadInstruction):
+        split = datasets.ReadInstruction.from_spec(str(split))
+    parts = [(re.split(r"\W", part, maxsplit=1)[0], part) for part in split.to_spec().split("+")]
+    for name, _ in parts:
+        if name not in SOURCES:
+            raise ValueError(f"There is no split {name!r}{meant(name, SOURCES)}")
+    return parts
+
+
+def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -> Any:
+    """Return the datasets that `give` gives of the parts of an expression as one; lists as lists.
+
+    `give` takes the name of a split and the part of it, as `cut_split` returns them.
+    """
+    if isinstance(split, list | tuple):
+        return [joined(one, splits, give) for one in split]
+    parts = [give(*part) for part in cut_split(split, splits)]
+    if len(parts) == 1:
+        return parts[0]
+    return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+
+
+def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
+    """Return the counts that the splits should have."""
+    infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
+    return datasets.SplitDict(infos)
+
+
+@contextlib.contextmanager
+def counts_told(archives: dict[str, str]) -> Iterator[None]:
+    """Say what to do where `datasets` finds other counts than `official_splits`."""
+    try:
+        yield
+    except NonMatchingSplitsSizesError as error:
+        wanted = ", ".join(
+            f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
+            for split, path in archives.items()
+        )
+        raise NonMatchingSplitsSizesError(
+            f"The archives do not hold the expected numbers of images ({wanted}). For a subset "
+            f"{NO_CHECKS}. {error}"
+        ) from error
+
+
+# ------------------------------------------------------------------------- copies
+
+# Stands in the path of a copy for the hash of the script that `datasets` would put there: a new
+# release must not cost anybody 144 GiB and an hour unless it changes the data.
+DATA_HASH = f"data-{VERSION}"
+NOTE = "archives.json"
+AGAIN = 'To make it again, pass download_mode="force_redownload".'
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
+LOCKED = (
+    "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "
+    "or let its owner `chmod -R g+rwX` it (and set `umask 002`), or save_to_disk() the dataset"
+)
+
+
+def copy_name(config: str, split: str, path: str, options: Options = None) -> str:
+    """Name the folder of a copy by what is in it.
+
+    Of an archive of the official size that is configuration and split. Others are told apart by
+    name, size and time of change, and rows in place by the path of the archive, which they hold.
+
+    Parameters
+    ----------
+    config : {"default", "in_place"}
+    split : str
+    path : str
+        Of the archive or tree; empty if it is gone, when only a copy of an official one is found.
+    options : dict, optional
+        Storage options of `fsspec`.
+    """
+    told: list[Any] = []
+    status = status_of_split(path, options) if path else None
+    if status and status.size != SOURCES[split].size:
+        told = [without_secrets(path).rpartition("/")[2], status.size, status.version]
+    if path and config == "in_place":
+        told.append(path)
+    return f"{config}-{split}" + (f"-{hash_of(told)}" if told else "")
+
+
+def hash_of(thing: Any) -> str:
+    """Return 16 hexadecimal digits that tell one thing from another, the same in each process."""
+    return hashlib.sha256(os.fsencode(repr(thing))).hexdigest()[:16]
+
+
+def copies_in(cache: str, config: str) -> list[str]:
+    """Return the splits of which a cache has a copy of the official archive."""
+    if config != "default":  # what is in place needs the archives
+        return []
+    place = f"{cache}/{NAME}/{config}-{{}}/{VERSION}/{DATA_HASH}"
+    return [split for split in SOURCES if is_dir(place.format(split))]
+
+
+def seen(path: str, options: Options = None) -> dict[str, Any]:
+    """Return what tells an archive or tree from another: size, and time of change or ETag."""
+    status = status_of_split(path, options)
+    return {"size": status.size, "version": status.version} if status else {}
+
+
+def write_note(folder: str, archives: dict[str, str], hashed: bool, options: Options) -> None:
+    """Note in a copy what it was made of."""
+    note = {
+        split: {**seen(path, options), "sha256": SOURCES[split].sha256 if hashed else None}
+        for split, path in archives.items()
+    }
+    with io.FileIO(f"{folder}/{NOTE}", "w") as file:
+        file.write(json.dumps(note, indent=2).encode())
+
+
+def warn_of_copy(folder: str, split: str, path: str, count: int | None, options: Options) -> None:
+    """Warn if a copy that was there may not be what is asked for.
+
+    Parameters
+    ----------
+    folder : str
+        Of the copy.
+    split : str
+    path : str
+        Of the archive that is there now; empty if there is none.
+    count : int, optional
+        How many images the copy has, if it should be as many as the original.
+    options : dict, optional
+        Storage options of `fsspec`.
+    """
+    with io.FileIO(f"{folder}/{NOTE}") as file:
+        made_of = json.loads(file.readall())[split]
+    if not path:
+        logger.warning(f"No {split} archive was found: this is the copy in {folder}.")
+    elif seen(path, options).items() - made_of.items():
+        logger.warning(
+            f"{path} was changed, or only touched or copied, since the copy in {folder} was made "
+            f"of it. {AGAIN}"
+        )
+    if count not in (None, expected := SOURCES[split].num_examples):
+        logger.warning(
+            f"The copy in {folder} has {count:,} {split} images, the original {expected:,}: it was "
+            f"made without checks. {AGAIN}"
+        )
+
+
+def clear_leftovers(folder: str) -> None:
+    """Remove what a killed run left: `datasets` would take its shards for those of this run."""
+    if folder.endswith(".incomplete"):
+        with os.scandir(folder) as entries:
+            for entry in [entry for entry in entries if entry.is_file()]:
+                os.unlink(entry.path)
+
+
+def check_not_starting() -> None:
+    """Raise `RuntimeError` in a new process that still runs its parent's script, to know it.
+
+    Such a process would wait for the parent's lock on the copy, and the parent for the process.
+    """
+    # A spawned process runs the script as the module "__mp_main__", which becomes "__main__", too,
+    # once it has run.
+    script = sys.modules.get("__mp_main__")
+    if script is not None and script is not sys.modules["__main__"]:
+        raise RuntimeError(
+            "num_proc starts processes that run this script again from its first line, as always "
+            'with multiprocessing by spawn. Put what it does below `if __name__ == "__main__":`.'
+        )
+
+
+@contextlib.contextmanager
+def cache_errors(folder: str | None) -> Iterator[None]:
+    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the second where nothing can be locked
+        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
+        path = str(getattr(error, "filename", None) or root)
+        number = getattr(error, "errno", errno.ENOLCK)
+        if number not in NOT_WRITABLE or not path.startswith(root):
+            raise
+        raise OSError(number, f"the cache {root} {LOCKED}. What failed is", path) from error

@@ -1,0 +1,590 @@
+"""Which archives are found, whether they are what they should be, and what is said if not."""
+
+import dataclasses
+import errno
+import functools
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fakes
+import pytest
+from datasets.exceptions import (
+    ManualDownloadError,
+    NonMatchingChecksumError,
+    NonMatchingSplitsSizesError,
+)
+
+import imagenet2012
+from imagenet2012 import ArchiveError, archives, ilsvrc2012
+from rows import contents
+
+pytestmark = pytest.mark.loading
+SOURCES = ilsvrc2012.SOURCES
+TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+TEST = "ILSVRC2012_img_test_v10102019.tar"
+OLD_TEST = "ILSVRC2012_img_test.tar"
+CLASS = "n01440764"
+
+
+def packed(*names: str) -> bytes:
+    return fakes.tar((name, b"x" * 600) for name in names)
+
+
+VALIDATION = packed("ILSVRC2012_val_00000001.JPEG")
+TRAINING = fakes.train_tar({CLASS: [(f"{CLASS}_1.JPEG", b"x")]})
+
+
+def write(folder: Path, *files: str, data: bytes = b"x") -> None:
+    """Write files, and the folders that they are in."""
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def trees(folder: Path, train: str = "train", val: str = "val", suffix: str = "JPEG") -> None:
+    """Write an image of each split as it lies there when it was extracted."""
+    write(folder, f"{train}/{CLASS}/{CLASS}_1.{suffix}")
+    write(folder, f"{val}/{CLASS}/ILSVRC2012_val_00000293.{suffix}")
+
+
+def official(monkeypatch: pytest.MonkeyPatch, split: str, **facts: Any) -> None:
+    """Make a fake count as the original archive."""
+    monkeypatch.setitem(SOURCES, split, dataclasses.replace(SOURCES[split], **facts))
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the loader warns of."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("datasets.imagenet2012")
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def refusal(folder: Path) -> str:
+    """Return what is said where nothing is found in a folder."""
+    with pytest.raises(ManualDownloadError) as caught:
+        archives.find_archives(str(folder))
+    return str(caught.value)
+
+
+def below(folder: Path, names: dict[str, str]) -> dict[str, str]:
+    return {split: f"{folder.as_posix()}/{name}" for split, name in names.items()}
+
+
+def printed(text: str) -> Any:
+    """Return the `data_files` that a text says are to be passed."""
+    return eval(text.partition("pass data_files=")[2].partition("}")[0] + "}")
+
+
+# ------------------------------------------------------------------------- what is found
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ([TRAIN, VAL], {"train": TRAIN, "validation": VAL}),
+        ([OLD_TEST, TEST], {"test": TEST}),
+        ([f"train/{CLASS}/{CLASS}_1.JPEG"], {"train": "train"}),
+        ([f"train/{CLASS}.tar", VAL], {"train": "train", "validation": VAL}),
+        (["val/ILSVRC2012_val_00000001.JPEG"], {"validation": "val"}),
+        ([TRAIN, f"train/{CLASS}/{CLASS}_1.JPEG"], {"train": TRAIN}),
+        ([VAL, f"other/{TRAIN}", f"val/{VAL}"], {"validation": VAL}),
+    ],
+)
+def test_what_is_found_in_a_folder(files: list[str], found: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path, *files)
+    assert archives.find_archives(tmp_path.as_posix()) == below(tmp_path, found)
+
+
+def test_without_a_folder_the_variable_comes_before_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, f"variable/{VAL}", f"working/{VAL}")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setenv("IMAGENET2012_DIR", str(tmp_path / "variable"))
+    assert archives.find_archives(None) == {"validation": str(tmp_path / "variable" / VAL)}
+    monkeypatch.delenv("IMAGENET2012_DIR")
+    assert archives.find_archives(None) == {"validation": str(tmp_path / "working" / VAL)}
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ManualDownloadError, match="No data_dir was given, IMAGENET2012_DIR is not"):
+        archives.find_archives(None)
+
+
+def test_files_beside_both_archives_are_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder below may hold 1.3 million images."""
+    write(tmp_path, TRAIN, VAL, f"train/{CLASS}/{CLASS}_1.JPEG")
+    listed: list[str] = []
+    monkeypatch.setattr(os, "scandir", listed.append)
+    assert list(archives.find_archives(str(tmp_path))) == ["train", "validation"]
+    assert not listed
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"train": "below/*.tar"}, {"train": "below/any.tar"}),
+        ({"train": ["training"]}, {"train": "training"}),
+        (Path("val [1].bin"), {"validation": "val [1].bin"}),
+        (["training", VAL], {"train": "training", "validation": VAL}),
+        ("notes.txt", {"train": "notes.txt"}),
+    ],
+)
+def test_files_that_are_given(files: Any, found: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path, "below/any.tar", data=TRAINING)
+    write(tmp_path, "val [1].bin", VAL, data=VALIDATION)
+    write(tmp_path, f"training/{CLASS}/{CLASS}_1.JPEG", "notes.txt")
+    assert archives.given_archives(files, tmp_path.as_posix()) == below(tmp_path, found)
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "message"),
+    [
+        ({"valid": VAL}, ValueError, "no split 'valid': did you mean 'validation'"),
+        ([VAL, f"again/{VAL}"], ValueError, "two archives for 'validation'"),
+        ({"train": "nowhere.tar"}, ManualDownloadError, r"nowhere\.tar.*does not exist"),
+    ],
+)
+def test_files_that_cannot_be_meant(
+    files: Any, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    write(tmp_path, VAL, f"again/{VAL}", data=VALIDATION)
+    with pytest.raises(error, match=message):
+        archives.given_archives(files, str(tmp_path))
+
+
+# ------------------------------------------------------------------------- nothing is found
+
+
+SUFFIX = "images that end in .jpg, .jpeg or .JPG, not in .JPEG"
+KAGGLE = f"ILSVRC/Annotations/CLS-LOC/train/{CLASS}/{CLASS}_10040.xml"
+GZIP, COMPRESSED = b"\x1f\x8b\x08", "unpack it, but not the .tar"
+# A file's name and content, and what is said of it. Nothing is decompressed to know this.
+FILES: list[tuple[str, bytes, str]] = [
+    ("ILSVRC2012_img_train_t3.tar", fakes.train_tar({"n02085620": []}), "task 3"),
+    (f"{TRAIN}.part", TRAINING, "partial download"),
+    (f"{VAL}.crdownload", b"", "partial download"),
+    ("imagenet_object_localization_patched2019.tar.gz", GZIP, "Kaggle's"),
+    ("imagenet-object-localization-challenge.zip", b"PK\3\4", "Kaggle's"),
+    ("kaggle.tar", packed(KAGGLE), "Kaggle's images: extract all and pass the folder"),
+    ("train_images_0.tar.gz", GZIP, "a part of the Hub's imagenet-1k"),
+    ("old.tar", packed(f"{CLASS}_10026_{CLASS}.JPEG"), "a part of the Hub's imagenet-1k"),
+    ("ILSVRC2012_devkit_t12.tar.gz", GZIP, "development kit, which is not needed"),
+    ("kit.tar", packed("ILSVRC2012_devkit_t12/readme.txt"), "development kit"),
+    ("ILSVRC2012_bbox_val_v3.tgz", GZIP, "bounding boxes"),
+    ("boxes.tar", packed(f"{CLASS}/{CLASS}_1.xml"), "bounding boxes"),
+    ("folders.tar", packed(f"./train/{CLASS}/{CLASS}_1.JPEG"), "extract it and pass the folder"),
+    ("class.tar", packed(f"{CLASS}_1.JPEG"), "images of one class: pass the folder of all"),
+    ("class-jpg.tar", packed(f"{CLASS}_1.jpg"), "end in .jpg, .jpeg or .JPG"),
+    ("v.tar.gz", GZIP, COMPRESSED),
+    ("v.zip", b"PK\3\4", COMPRESSED),
+    ("train.tar", b"<!DOCTYPE html>\nPlease log in", "a web page"),
+    ("zeros.tar", bytes(20_000), "beginning has not arrived"),
+    ("train-00000-of-00294.parquet", b"PAR1", "datasets.load_dataset(folder)"),
+    ("imagenet2012-train.tfrecord-00000-of-01024", b"x", "downloads/manual"),
+    ("readme.tar", packed("readme.txt"), "other files (the first is 'readme.txt')"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), FILES, ids=[name for name, *_ in FILES])
+def test_a_file_that_is_no_archive(name: str, data: bytes, message: str, tmp_path: Path) -> None:
+    write(tmp_path, name, data=data)
+    text = refusal(tmp_path)
+    assert f"Looked in {tmp_path}, found {name}." in text and message in text
+    assert archives.INSTRUCTIONS in text
+
+
+FOLDERS = [
+    ([], "found nothing"),
+    ([f"notes-{number}" for number in range(30)], "found notes-0, notes-1, "),
+    (["ILSVRC/ImageSets/x"], "ILSVRC/: Kaggle's images"),
+    ([f"downloads/manual/{VAL}"], "pass its folder downloads/manual"),
+    (["data/train-00000-of-00128.parquet"], "data/: Parquet: datasets.load_dataset(folder)"),
+    (["imagenet2012.py"], "a clone of this project"),
+    (["x/imagenet2012.py"], "x/: a clone of this project"),
+    *(([f"train/{CLASS}/{CLASS}_1.{end}"], f"train/: {SUFFIX}") for end in ("jpg", "jpeg", "JPG")),
+    ([f"{CLASS}/{CLASS}_1.jpg"], f"{CLASS}/: {SUFFIX}"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), FOLDERS)
+def test_a_folder_without_archives(files: list[str], message: str, tmp_path: Path) -> None:
+    write(tmp_path, *files)
+    assert message in refusal(tmp_path)
+
+
+def test_nothing_is_said_of_logs_and_locks(tmp_path: Path) -> None:
+    write(tmp_path, "x.lock", data=b"")
+    write(tmp_path, "x.log", data=b"<")
+    assert "found x.lock, x.log.\n\nWhat can be read" in refusal(tmp_path)
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path, said: list[str]) -> None:
+    (tmp_path / VAL).symlink_to("/nowhere/val.tar")
+    assert f"{VAL}: a link that leads nowhere" in refusal(tmp_path)
+    write(tmp_path, TRAIN)
+    archives.warn_of_missing(archives.find_archives(str(tmp_path)))
+    assert f"{VAL}: a link that leads nowhere" in said[0]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"train": "imagenet.tar", "validation": "val (1)"},
+        {"validation": f"archives/{VAL}"},
+        {"train": f"a/{TRAIN}", "validation": f"b/{VAL}"},
+        {"train": "training"},
+        {"train": "Train"},
+        {"train": "imagenet/train"},
+    ],
+)
+def test_the_data_files_that_are_printed_work(found: dict[str, str], tmp_path: Path) -> None:
+    """What lies in another folder, or is called otherwise, as `training/` for `train/`."""
+    for name in found.values():
+        if name.lower().endswith(("train", "training")):
+            name += f"/{CLASS}/{CLASS}_1.JPEG"
+        write(tmp_path, name, data=VALIDATION if "val" in name else TRAINING)
+    assert archives.given_archives(printed(refusal(tmp_path))) == below(tmp_path, found)
+
+
+def test_a_path_that_does_not_exist_is_answered_in_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in (refusal(tmp_path / "imagnet" / "x"), refusal(tmp_path / "imagnet")):
+        assert f"does not exist, or is hidden from you (the path is right up to {tmp_path})" in text
+        assert len(text.splitlines()) == 2 and "147,897,477,120" not in text
+    monkeypatch.setenv("IMAGENET2012_DIR", str(tmp_path / "no"))
+    with pytest.raises(ManualDownloadError, match=r"IMAGENET2012_DIR is set\. Looked in"):
+        archives.find_archives(None)
+    write(tmp_path, VAL)
+    assert "is a file: pass the folder" in refusal(tmp_path / VAL)
+
+
+# ------------------------------------------------------------------------- one split is missing
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("other", b"", "No validation images were found in "),
+        (f"{VAL}.part", b"", f"{VAL}.part: a partial download"),
+        (f"{VAL}.gz", GZIP, f"{VAL}.gz: compressed"),
+        ("Validation/ILSVRC2012_val_00000001.JPEG", b"x", "Validation: under another name"),
+        (f"val/{CLASS}/ILSVRC2012_val_00000293.jpg", b"x", f"val/: {SUFFIX}"),
+    ],
+)
+@pytest.mark.parametrize("checks", [True, False])
+def test_the_other_split_is_not_ready(
+    name: str, data: bytes, message: str, checks: bool, tmp_path: Path, said: list[str]
+) -> None:
+    """Who wants no checks is told only of what is there and left out."""
+    write(tmp_path, f"train/{CLASS}/{CLASS}_1.JPEG")
+    write(tmp_path, name, data=data)
+    archives.warn_of_missing(archives.find_archives(str(tmp_path)), checks)
+    assert [message in text for text in said] == [True] * bool(checks or name != "other")
+    assert f"no {VAL}" not in "".join(said), "the owner of a tree needs none"
+
+
+def test_training_beside_validation_is_mentioned(tmp_path: Path, said: list[str]) -> None:
+    trees(tmp_path, "training", "validation")
+    archives.warn_of_missing(archives.find_archives(str(tmp_path)))
+    expected = below(tmp_path, {"train": "training", "validation": "validation"})
+    assert archives.given_archives(printed(said[0])) == expected
+    write(tmp_path, f"train/{CLASS}/{CLASS}_1.JPEG")
+    archives.warn_of_missing(archives.find_archives(str(tmp_path)))
+    assert len(said) == 1, "nothing where both are found"
+
+
+# ------------------------------------------------------------------------- a wrong file
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        *((data, said) for name, data, said in FILES if name.endswith(("r.tar", "s.tar"))),
+        (packed(f"train/{CLASS}/{CLASS}_1.JPEG"), "a tar of extracted images: extract it and pass"),
+        (packed(f"{CLASS}_1.JPEG"), "images of one class"),
+        (b"\xff\xd8\xff" * 1000, "no tar archive"),
+        (bytes(20_000), "the beginning has not arrived"),
+        (b"", "an empty file"),
+        (VALIDATION, "the validation archive"),
+    ],
+)
+def test_not_the_training_archive(data: bytes, message: str, tmp_path: Path) -> None:
+    write(tmp_path, TRAIN, data=data)
+    with pytest.raises(ArchiveError) as caught:
+        archives.check_kind("train", str(tmp_path / TRAIN))
+    text = str(caught.value)
+    assert "given as the train archive, but it is" in text and message in text
+    for accepted in ("val/<wnid>/*.JPEG", "train/<wnid>.tar", "data_files="):
+        assert accepted in text, "advice forgets nothing else that can be read"
+
+
+def test_not_the_training_folder(tmp_path: Path) -> None:
+    trees(tmp_path, suffix="jpg")
+    for split, folder in (("train", "/train"), ("validation", "/val"), ("train", "")):
+        with pytest.raises(ArchiveError, match=re.escape(SUFFIX)):
+            archives.check_kind(split, f"{tmp_path}{folder}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArchiveError, match="a folder without images"):
+        archives.check_kind("train", str(tmp_path / "empty"))
+
+
+CLUTTER = [("._n.JPEG", b"x"), (".DS_Store", b"x")]
+
+
+@pytest.mark.parametrize(
+    ("split", "data"),
+    [
+        ("train", TRAINING),
+        ("train", TRAINING[:1100]),
+        ("validation", VALIDATION),
+        ("validation", packed("PK/ILSVRC2012_val_00000001.JPEG")),
+        ("validation", fakes.tar([*CLUTTER, ("./val/ILSVRC2012_val_00000001.JPEG", b"x")])),
+        ("test", fakes.header("test/", 0, b"5") + packed("test/ILSVRC2012_test_00000001.JPEG")),
+    ],
+    ids=["train", "cut off", "validation", "begins like a zip", "packed again", "test"],
+)
+def test_what_an_archive_is_by_its_first_file(split: str, data: bytes, tmp_path: Path) -> None:
+    write(tmp_path, "any.name", data=data)
+    archives.check_kind(split, str(tmp_path / "any.name"))
+
+
+def test_what_cannot_be_read_yet_or_ever(tmp_path: Path) -> None:
+    """aria2 gives the file its full size at the start."""
+    write(tmp_path, VAL, f"{VAL}.aria2", data=VALIDATION)
+    with pytest.raises(ArchiveError, match="still being downloaded"):
+        archives.check_kind("validation", str(tmp_path / VAL))
+    (tmp_path / f"{VAL}.aria2").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArchiveError, match="not a regular file"):
+        archives.check_kind("validation", str(tmp_path / "pipe"))
+
+
+def test_another_size_is_an_error_or_a_warning(tmp_path: Path, said: list[str]) -> None:
+    write(tmp_path, VAL, data=VALIDATION)
+    path, message = str(tmp_path / VAL), "has 10,240 bytes, the original validation archive has 6"
+    archives.check_size("validation", path, strict=False)
+    assert message in said[0]
+    with pytest.raises(ArchiveError, match=message) as caught:
+        archives.check_size("validation", path, strict=True)
+    for advice in ("cut off", 'verification_mode="no_checks"', "--no-checks"):
+        assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_nothing_is_said_of_a_size_that_is_right_or_not_known(
+    strict: bool, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, VAL, TEST, data=VALIDATION)
+    trees(tmp_path)
+    official(monkeypatch, "validation", size=len(VALIDATION))
+    for split, name in (("validation", VAL), ("test", TEST), ("train", "train")):
+        archives.check_size(split, str(tmp_path / name), strict)
+    assert not said
+
+
+def test_a_changed_byte_is_found_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    data = fakes.tar([(name, data * 600) for name, data in fakes.flat_images("val", 3)])
+    assert len(data) > 2 << 20, "several pieces"
+    write(tmp_path, VAL, data=data)
+    path, digest, passed = str(tmp_path / VAL), hashlib.sha256(data).hexdigest(), []
+    assert archives.sha256_of(path, passed.append) == digest
+    assert sum(passed) == len(data)
+    official(monkeypatch, "validation", sha256=digest)
+    archives.check_sha256("validation", path)
+    write(tmp_path, VAL, data=data[:700] + b"!" + data[701:])
+    with pytest.raises(NonMatchingChecksumError, match=r"val\.tar.*SHA-256"):
+        archives.check_sha256("validation", path)
+    trees(tmp_path)
+    archives.check_sha256("train", str(tmp_path / "train"))
+    assert "no SHA-256" in said[0]
+
+
+# ------------------------------------------------------------------------- disk and cache
+
+
+def test_too_little_disk(tmp_path: Path) -> None:
+    archives.check_space(str(tmp_path), 1)
+    with pytest.raises(OSError, match=r"needs about .* free in .*cache_dir=.*in_place") as caught:
+        archives.check_space(str(tmp_path), shutil.disk_usage(tmp_path).total + 1)
+    assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda folder: PermissionError(errno.EACCES, "denied", f"{folder}/x.lock"),
+        lambda folder: OSError(errno.EROFS, "read-only", f"{folder}/x.lock"),
+        lambda folder: NotImplementedError("no flock here"),
+    ],
+)
+def test_a_cache_that_cannot_be_written_to_or_locked(
+    error: Callable[[Path], Exception], tmp_path: Path
+) -> None:
+    message, cache = "cannot be written to or locked", str(tmp_path)
+    with pytest.raises(OSError, match=message) as caught, archives.cache_errors(cache):
+        raise error(tmp_path)
+    for part in (str(tmp_path), "cache_dir=", "umask 002", "save_to_disk"):
+        assert part in str(caught.value)
+    with pytest.raises(OSError, match="elsewhere") as caught, archives.cache_errors(cache):
+        raise PermissionError(errno.EACCES, "denied", "/elsewhere/val.tar")
+    assert message not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"orders": "mixed"}, "no option 'orders': did you mean 'order'?"),
+        ({"zzzz": 1}, "no option 'zzzz', only name, label_names, order, data_dir."),
+        ({"transform": len}, "no option 'transform': use dataset.with_transform"),
+        ({"label_names": "word"}, "no label_names 'word': did you mean 'words'?"),
+        ({"order": "shuffled"}, "no order 'shuffled', only archive, mixed."),
+        ({"name": "inplace"}, "no name 'inplace': did you mean 'in_place'?"),
+        ({"name": "train"}, "no name 'train': it is a split, pass split='train'."),
+    ],
+)
+def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> None:
+    known = ["name", "label_names", "order", "data_dir"]
+    archives.check_options({"name": "in_place", "order": None, "data_dir": "/x"}, known)
+    with pytest.raises(ValueError) as caught:
+        archives.check_options(options, known)
+    assert message in str(caught.value)
+
+
+# ------------------------------------------------------------------------- when it is loaded
+
+
+WAYS = [
+    imagenet2012.load,
+    lambda folder, **options: datasets.load_dataset("imagenet2012", data_dir=folder, **options),
+    partial(imagenet2012.load, streaming=True),
+]
+
+
+@pytest.mark.parametrize("load", WAYS)
+def test_every_way_of_loading_says_what_is_there(load: Any, tmp_path: Path) -> None:
+    write(tmp_path / "in", f"{VAL}.gz", data=GZIP)
+    with pytest.raises(ManualDownloadError, match=rf"Looked in .*in, found {VAL}\.gz"):
+        load(str(tmp_path / "in"), cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("load", WAYS[:2])
+def test_sizes_of_all_archives_are_checked_before_the_first_is_copied(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = tmp_path / "in", tmp_path / "cache"
+    count = len(fakes.make_archives(folder, classes=2, validation=3)["train"])
+    official(monkeypatch, "train", size=None, num_examples=count)
+    with pytest.raises(ArchiveError, match=r"val\.tar: has .*6,744,924,160"):
+        load(str(folder), cache_dir=str(cache))
+    assert not list(cache.rglob("*.arrow"))
+
+
+@pytest.mark.parametrize("mode", ["basic_checks", "all_checks"])
+def test_images_are_counted(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, VAL, data=VALIDATION)
+    facts = {"size": len(VALIDATION), "sha256": hashlib.sha256(VALIDATION).hexdigest()}
+    options = {"cache_dir": str(tmp_path / "cache"), "verification_mode": mode}
+    official(monkeypatch, "validation", **facts)
+    with pytest.raises(NonMatchingSplitsSizesError, match=r"50,000 in .*val\.tar.*no_checks"):
+        imagenet2012.load(tmp_path, split="validation", **options)
+    assert not list(tmp_path.rglob("*.arrow"))
+    official(monkeypatch, "validation", **facts, num_examples=1)
+    assert imagenet2012.load(tmp_path, split="validation", **options).num_rows == 1
+
+
+@pytest.mark.parametrize("end", [0, 512, 700])
+def test_an_odd_end_of_an_original_is_a_warning(
+    end: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """The originals cannot be had for tests, so no guess about their ends may refuse them."""
+    write(tmp_path, VAL, data=VALIDATION[:1536] + bytes(end))
+    with pytest.raises(ArchiveError, match="cut off"):
+        contents(imagenet2012.load(tmp_path, split="validation", streaming=True))
+    official(monkeypatch, "validation", size=1536 + end)
+    assert len(contents(imagenet2012.load(tmp_path, split="validation", streaming=True))) == 1
+    assert "It was cut off" in said[-1]
+
+
+@functools.cache
+def whole(split: str) -> bytes:
+    """Return an archive of 60 images, or the training archive of 1000 classes that has as many."""
+    members = [(name, data * 20) for name, data in fakes.flat_images("val", 60)]
+    if split == "validation":
+        return fakes.tar(members)
+    images: dict[str, list[fakes.Member]] = {wnid: [] for wnid in fakes.wnids()}
+    images[CLASS] = [(f"{CLASS}_{k}.JPEG", data) for k, (_, data) in enumerate(members)]
+    return fakes.train_tar(images)
+
+
+HOLES = {
+    "a header": lambda data: (at := data.index(b"ustar  ", 20_000) - 257, at + 512),
+    "a piece": lambda data: (at := data.index(b"ustar  ", 20_000) - 1000, at + 9_000),
+    "the end": lambda data: (len(data) // 2, len(data)),
+}
+
+
+@pytest.mark.parametrize("hole", list(HOLES))
+@pytest.mark.parametrize("order", ["archive", "mixed"])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_hole_in_an_archive_of_the_official_size(
+    split: str, order: str, hole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As downloaders that reserve the whole file at once leave it: nothing is lost in silence."""
+    data = whole(split)
+    start, stop = HOLES[hole](data)
+    write(
+        tmp_path,
+        SOURCES[split].file_names[0],
+        data=data[:start] + bytes(stop - start) + data[stop:],
+    )
+    official(monkeypatch, split, size=len(data))
+    with pytest.raises(ArchiveError, match="at byte"):
+        list(imagenet2012.load(tmp_path, split=split, streaming=True, order=order))
+
+
+@pytest.mark.parametrize("config", ["default", "in_place"])
+def test_a_cut_class_tar(config: str, tmp_path: Path, cache: dict[str, Any]) -> None:
+    """Cut between two members before it was packed, in the middle of the training archive."""
+    tars = [[f"{wnid}.tar", fakes.tar(images)] for wnid, images in fakes.train_images(3, 4)]
+    cut = tars[1][1].rstrip(b"\0")
+    tars[1][1] = cut + bytes(-len(cut) % 512)
+    write(tmp_path, TRAIN, data=fakes.tar(tars))
+    with pytest.raises(Exception, match=r"(?s)train\.tar, at byte .*cut off"):
+        imagenet2012.load(tmp_path, config, split="train", **cache)
+    with pytest.raises(ArchiveError, match="cut off"):
+        list(imagenet2012.load(tmp_path, config, split="train", streaming=True))
+
+
+def test_a_tree_of_a_subset(tmp_path: Path, said: list[str]) -> None:
+    """What a subset lacks is not what does not belong: only this is left out, and said so once."""
+    trees(tmp_path)
+    options: dict[str, Any] = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    streaming = {**options, "streaming": True, "verification_mode": "no_checks"}
+    with pytest.raises(ArchiveError, match="all images of a subset are loaded") as caught:
+        imagenet2012.load(tmp_path, **options)
+    assert "left out" not in str(caught.value)
+    assert len(contents(imagenet2012.load(tmp_path, **streaming))) == 1
+    assert not said
+    write(tmp_path, f"train/{CLASS}/notes.txt")
+    with pytest.raises(ArchiveError, match="what does not belong is left out"):
+        imagenet2012.load(tmp_path, **options)
+    assert len(contents(imagenet2012.load(tmp_path, **streaming))) == 1
+    assert len(said) == 1 and "left out are" in said[0]
