@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import datasets
 import fsspec
+import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
@@ -19,6 +20,7 @@ from .parts import BLOCK, Region
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
+THREADS = 32  # and so requests under way
 CHECK = "Check the URL, the network, the credentials in the environment and storage_options."
 
 # ------------------------------------------------------------------------- file systems
@@ -30,19 +32,29 @@ _kept: dict[int, Any] = {}  # A fork must not close its parent's connections, so
 
 
 def file_system_of(url: str, options: Options) -> tuple[Any, str]:
-    """Return the file system of a URL and the path in it.
-
-    `datasets` has the options of each protocol under its name, and adds those of ``hf``.
-    """
-    given, protocols = options or {}, fsspec.available_protocols()
-    plain = {k: v for k, v in given.items() if k not in protocols or not isinstance(v, dict)}
+    """Return the file system of a URL and the path in it."""
     try:
-        files, name = fsspec.core.url_to_fs(url, **given.get(url.partition("://")[0], plain))
+        files, name = fsspec.core.url_to_fs(url, **_options_for(url, options or {}))
     except Exception as error:  # each file system raises its own
         _raise_unreachable(url, error)
     _kept[id(files)] = files
     files.invalidate_cache()  # its listings may be from before the archive was replaced
     return files, name
+
+
+def _options_for(url: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a URL's file system.
+
+    `datasets` has the options of each protocol under its name, and adds those of ``hf``.
+    """
+    protocol, known = url.partition("://")[0], fsspec.available_protocols()
+    plain = {k: v for k, v in given.items() if k not in known or not isinstance(v, dict)}
+    chosen = given.get(protocol, plain)
+    if protocol in ("s3", "s3a"):  # which has 10 connections unless it is told
+        usual = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+        config = {"max_pool_connections": THREADS, **usual, **chosen.get("config_kwargs", {})}
+        return {**chosen, "config_kwargs": config}
+    return chosen
 
 
 def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
@@ -100,7 +112,6 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
 
 # ------------------------------------------------------------------------- files
 
-THREADS = 32  # and so requests under way
 RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
 RETRY_UNTIL = 60  # seconds since the first try
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars

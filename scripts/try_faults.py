@@ -31,6 +31,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 import fakes  # noqa: E402
 import web_server  # noqa: E402
 from imagenet2012.in_place import Imagenet2012FileSystem  # noqa: E402
+from imagenet2012.storage import FOLDER_VARIABLE  # noqa: E402
 
 import imagenet2012  # noqa: E402
 from imagenet2012 import remote  # noqa: E402
@@ -40,30 +41,25 @@ Expected = dict[str, dict[str, fakes.Expected]]
 
 
 def spoilt_answers(folder: Path, expected: Expected, rnd: random.Random) -> list[str]:
-    """Read all splits from a server that spoils answers."""
-    remote.RETRY_AFTER = (0.01, 0.01, 0.01)
+    """Read all splits in all ways from a server that spoils answers."""
+    remote.RETRY_AFTER = (0.01,) * 5
     wrong, rows = [], 0
     with web_server.running() as web:
         for path in folder.iterdir():
             web.files[f"/{path.name}"] = path.read_bytes()
         web.faults = rnd
-        os.environ["IMAGENET2012_DIR"] = web.url  # by which rows in place are found
-        names = imagenet2012.ilsvrc2012.SOURCES
-        files = {s: f"{web.url}/{n.file_names[0]}" for s, n in names.items() if s in expected}
-        ways = [("default", {"streaming": True, "order": order}) for order in ("archive", "mixed")]
-        for name, options in [*ways, ("default", {}), ("in_place", {})]:
+        os.environ[FOLDER_VARIABLE] = web.url
+        ways = [{"streaming": True, "order": order} for order in ("archive", "mixed")]
+        for way in [*ways, {"name": "default"}, {"name": "in_place"}]:
             with tempfile.TemporaryDirectory() as cache:
-                loaded = imagenet2012.load(
-                    None, name, data_files=files, verification_mode="no_checks", **options,
-                    **({} if options else {"cache_dir": cache}),
-                )  # fmt: skip
+                loaded = imagenet2012.load(verification_mode="no_checks", cache_dir=cache, **way)
                 for split, dataset in loaded.items():
                     found = sorted(contents(dataset))
                     rows += len(found)
                     if found != wanted(expected[split]):
-                        wrong.append(f"{split} {name} {options}: other rows")
+                        wrong.append(f"{split} {way}: other rows")
+        del os.environ[FOLDER_VARIABLE]
         print(f"{rows:,} rows from {web.requests:,} answers, {web.spoilt:,} of them spoilt")
-    del os.environ["IMAGENET2012_DIR"]
     return wrong
 
 
