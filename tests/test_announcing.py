@@ -62,7 +62,7 @@ def test_streams_are_advanced_in_turn_and_an_error_is_raised_where_its_stream_is
 
     followed = in_turns(map(stream, (3, 2, 0, 4)), lambda: None, 2)
     assert next(first := next(followed)) == 30
-    assert steps == [3, 2]  # no more than is asked for
+    assert steps == [3, 2, 3, 2, 3]  # and none yet of those that follow
     assert list(first) == [31, 32]
     second = next(followed)
     assert [next(second), next(second)] == [20, 21]
