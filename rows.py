@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from .ilsvrc2012 import NO_CHECKS, NUM_CLASSES, SOURCES, ArchiveError, Labels
+from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
 from .parts import BLOCK, Part
 from .remote import RemoteFile
 from .storage import UNDER_WAY, File, Options, begun_ahead, is_dir, is_url, logger, open_file
 from .tar_reader import TarReader, class_tars
-from .trees import FolderReader, is_folder, list_tree
+from .trees import TREE_ADVICE, FolderReader, is_folder, list_tree
 
 T = TypeVar("T")
 Place = tuple[File, int, int]  # offset and size of what will be read
@@ -57,12 +57,6 @@ def _class_tars(file: File, labels: Labels) -> tuple[Part, ...]:
     if isinstance(file, RemoteFile):
         file.keep_places([part.start - BLOCK for part in parts])
     return parts
-
-
-TREE_ADVICE = (
-    "Extract the archive again, or put it there instead; `imagenet2012 check` lists all. For a "
-    f"subset {NO_CHECKS}: what does not belong is left out, and all else is loaded."
-)
 
 
 def _parts_of_tree(
