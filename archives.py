@@ -136,19 +136,20 @@ def _first_file(file: File) -> str:
 
 def describe(path: str, options: Options = None) -> str:
     """Say in words what a folder holds instead of the archives, and what to do."""
-    if not status_of(path, options):
-        gone, known = "which does not exist, or is hidden from you", path
-        while known and not is_url(path) and not status_of(known):
+    status, known = status_of(path, options), path
+    if status is None and not is_url(path):
+        while known and not status_of(known):
             known = known.rpartition("/")[0]
-        gone += "" if is_url(path) else f" (the path is right up to {known or '/'})"
-        advice = (
-            CHECK if is_url(path) else "Pass the folder of the archives, or of what was extracted."
+        gone = (
+            f"which does not exist, or is hidden from you (the path is right up to {known or '/'})"
         )
-        return f"{gone}.\n{advice}"
-    if not is_dir(path, options):
+        return f"{gone}.\nPass the folder of the archives, or of what was extracted."
+    if status and not status.is_dir:
         return "which is a file: pass the folder that it is in, or data_files={split: path}."
     try:
         names = sorted(entries(path, options))
+    except FileNotFoundError:
+        return f"which does not exist.\n{CHECK}"
     except OSError as error:
         advice = CHECK if is_url(path) else INSTRUCTIONS
         return f"which cannot be listed: {error.strerror or error}.\n{advice}"
