@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, NO_CHECKS, SOURCES, ArchiveError, Labels
 from .parts import MEAN_IMAGE_BYTES, Part, Region
 from .storage import (
+    MAX_ENTRIES,
     Options,
     Status,
     announce_file,
@@ -64,7 +65,7 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
     """Return the split of which a folder holds class tars, class folders or images, or nothing."""
     folders: list[str] = []
     with contextlib.suppress(OSError), os.scandir(path) as entries:
-        for entry in itertools.islice(entries, 10_000):
+        for entry in itertools.islice(entries, MAX_ENTRIES):
             if CLASS_TAR.fullmatch(entry.name):
                 return "train"
             for split, source in SOURCES.items():
@@ -86,20 +87,19 @@ def status_of_split(path: str, options: Options = None) -> Status | None:
     status = status_of(path, options)
     if status is None or not status.is_dir or is_url(path):
         return status
-    names: list[str] = []
+    inner: list[str] = []
     with contextlib.suppress(OSError), os.scandir(path) as entries:
-        names = sorted(e.name for e in entries if WNID.fullmatch(e.name.removesuffix(".tar")))
-    states = in_threads(_state_of, [path, *(f"{path}/{name}" for name in names)])
-    told = repr(list(zip(["", *names], states, strict=True)))
+        inner = sorted(e.name for e in entries if WNID.fullmatch(e.name.removesuffix(".tar")))
+    states = in_threads(_state_of, [path, *(f"{path}/{name}" for name in inner)])
+    told = repr(list(zip(["", *inner], states, strict=True)))
     return Status(0, hashlib.sha256(told.encode()).hexdigest()[:16], True)
 
 
 def _state_of(path: str) -> tuple[int, ...]:
-    try:
+    with contextlib.suppress(OSError):  # a link to nowhere
         found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return ()
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -109,7 +109,6 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 
 # ------------------------------------------------------------------------- listing
-
 
 FOREIGN, MISPLACED = "names that do not belong", "images in a folder of others"
 
@@ -231,19 +230,17 @@ def _scan_class(folder: str, wanted: re.Pattern[str], faults: Faults) -> list[st
     return names
 
 
-def _differences(split: str, parts: Iterable[Part], labels: Labels) -> Faults:
+def _differences(split: str, parts: tuple[Part, ...], labels: Labels) -> Faults:
     """Return what is missing or too many, as far as the names tell; a class tar's are not read."""
     found, source = Faults(), SOURCES[split]
     counts = {p.wnid: p.size // MEAN_IMAGE_BYTES for p in parts if is_folder(p)}
-    if split == "train":
-        assert source.in_class
+    if source.in_class:
         fewest, most = source.in_class
-        present = {part.wnid for part in parts}
         odd = [f"{w} has {n:,}" for w, n in counts.items() if not fewest <= n <= most]
-        found.add("missing classes", *(w for w in labels.wnids if w not in present))
+        found.add("missing classes", *sorted(set(labels.wnids).difference(p.wnid for p in parts)))
         found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
-    complete = split != "train" or len(counts) == len(labels.wnids)
-    if not found and complete and (total := sum(counts.values())) != source.num_examples:
+    total = sum(counts.values())
+    if not found and len(counts) == len(parts) and total != source.num_examples:
         wanted = f"{total:,} instead of {source.num_examples:,}"
         found.add("splits with another number of images than the original", wanted)
     return found
@@ -265,31 +262,33 @@ def is_folder(part: Part) -> bool:
     return part.names is not None
 
 
-class FolderReader:
+def _announced(image: Image) -> Image:
+    announce_file(image.path)
+    return image
+
+
+class FolderReader(NamedTuple):
     """Reads images in files of their own, as `TarReader` reads the members of a tar.
 
     With `checks`, an empty file is an error. `ahead` files are announced to the kernel before they
     are read; 0 if they are not read.
     """
 
-    def __init__(self, part: Part, checks: bool = True, ahead: int = 0) -> None:
-        self.path, self._part, self._checks, self._ahead = part.path, part, checks, ahead
+    part: Part
+    checks: bool
+    ahead: int
 
-    def members(self, region: Region, announce: object = None) -> Iterator[Image]:
+    def members(self, region: Region) -> Iterator[Image]:
         """Return the images of a region, without a look at them."""
-        names = self._part.names.split("\n") if self._part.names else []
+        names = self.part.names.split("\n") if self.part.names else []
         chosen = slice(*(-(-place // MEAN_IMAGE_BYTES) for place in region))
-        images = (Image(n.rpartition("/")[2], f"{self.path}/{n}") for n in names[chosen])
-        return begun_ahead(map(self._announced, images), self._ahead) if self._ahead else images
-
-    def _announced(self, image: Image) -> Image:
-        announce_file(image.path)
-        return image
+        images = (Image(n.rpartition("/")[2], f"{self.part.path}/{n}") for n in names[chosen])
+        return begun_ahead(map(_announced, images), self.ahead) if self.ahead else images
 
     def read(self, image: Image) -> bytes:
         """Return the bytes of an image, or raise `ArchiveError`."""
         data = read_file(image.path)
-        if not data and self._checks:
+        if not data and self.checks:
             problem = "is empty, as files are that an interrupted extraction or copy left."
             raise ArchiveError(image.path, problem, advice=TREE_ADVICE)
         return data
