@@ -451,10 +451,9 @@ def test_mixed_order_mixes_the_classes(full_classes: Path, monkeypatch: pytest.M
     for start in range(0, 8000, 500):
         assert len(set(labels[start : start + 1000])) >= 900
     assert len(set(labels[:256])) > 200 and max(Counter(labels[:256]).values()) <= 2
-    for seed in range(3):
-        rows = iter(stream.shuffle(seed=seed))
-        for _ in range(3):
-            assert len({next(rows)["label"] for _ in range(256)}) >= 200
+    rows = iter(stream.shuffle(seed=0))
+    for _ in range(3):
+        assert len({next(rows)["label"] for _ in range(256)}) >= 200
 
 
 def test_mixed_order_is_the_default_and_the_same_each_time(archives: Archives) -> None:
