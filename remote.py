@@ -150,7 +150,7 @@ class RemoteFile:
     is_remote = True
 
     def __init__(self, url: str, options: Options) -> None:
-        self.path = url
+        self.path, self._options = url, options
         self._files, self._name = file_system_of(url, options)
         info = info_of(url, self._files, self._name)
         if info is None or info["type"] == "directory":
@@ -215,6 +215,7 @@ class RemoteFile:
         return data
 
     def _open(self) -> Any:
+        self._files.invalidate_cache()  # else it may open what a listing said some time ago
         file = self._files.open(self._name, "rb", cache_type="none", **self._pinned)
         if identity(getattr(file, "details", None) or {}) not in ("", self.version):
             self._raise_changed()
@@ -244,9 +245,7 @@ class RemoteFile:
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""
-        self._files.invalidate_cache()
-        info = info_of(self.path, self._files, self._name)
-        if info is None or (info.get("size"), identity(info)) != (self.size, self.version):
+        if look_at(self.path, self._options) != (self.size, self.version, False):
             self._raise_changed()
 
     def _raise_changed(self) -> NoReturn:

@@ -139,12 +139,13 @@ def test_two_processes_prepare_the_same(
 
 
 def test_the_library_loads_by_name(
-    named: str, archives: Archives, store: object_store.Store, cache: Options
+    named: str, archives: Archives, stores: list[object_store.Store], cache: Options
 ) -> None:
-    files = {"validation": f"{named}/{VALIDATION}"}
-    options = {"s3": store.options}  # as `datasets` wants them
-    for given in ({"name": "default", "storage_options": options}, {"name": "in_place"}):
-        loaded = datasets.load_dataset("imagenet2012", data_files=files, **given, **cache)
+    url = stores[1].put("named/v.tar", (archives.folder / VALIDATION).read_bytes())
+    options = {"s3": stores[1].options}  # as `datasets` wants them
+    in_place = {"data_files": {"validation": f"{named}/{VALIDATION}"}, "name": "in_place"}
+    for given in (in_place, {"data_files": {"validation": url}, "storage_options": options}):
+        loaded = datasets.load_dataset("imagenet2012", **given, **cache)
         assert sorted(contents(loaded["validation"])) == wanted(archives.expected["validation"])
 
 
@@ -160,22 +161,19 @@ def test_workers_read_in_place(named: str, cache: Options, context: str) -> None
 
 FORK = """
 import gc, multiprocessing, sys, imagenet2012
-d = imagenet2012.load(None, "in_place", split="train", cache_dir=sys.argv[1],
-    verification_mode="no_checks")
+d = imagenet2012.load(sys.argv[1], split="train", streaming=True)
 def read():
-    print(d[1]["image"].mode, flush=True)
+    print(next(iter(d))["image"].mode, flush=True)
     gc.collect()
-d[0]
+next(iter(d))
 process = multiprocessing.get_context("fork").Process(target=read)
 process.start()
 process.join()
 """
 
 
-def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
-    named: str, tmp_path: Path
-) -> None:
-    done = run(FORK, str(tmp_path))
+def test_a_forked_process_leaves_the_connections_of_its_parent_alone(named: str) -> None:
+    done = run(FORK, named)
     assert (done.stdout, "different loop" in done.stderr) == ("RGB\n", False), done.stderr
 
 
@@ -343,6 +341,19 @@ def test_a_server_out_of_reach_is_named(store: object_store.Store, cache: Option
             imagenet2012.load(url, storage_options=given, **cache)
 
 
+def test_credentials_that_come_later_are_found(
+    folder: str, store: object_store.Store, cache: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = {"client_kwargs": store.options["client_kwargs"], "default_block_size": 1 << 20}
+    options = {"split": "validation", "storage_options": client, **cache}
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(ArchiveError, match=r"cannot be reached: .*[Cc]redentials"):
+        imagenet2012.load(folder, **options)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.KEY)
+    assert len(imagenet2012.load(folder, **options)) == 90
+
+
 def test_a_wrong_key_is_told_from_a_missing_archive(
     folder: str, store: object_store.Store, web: web_server.Web, cache: Options
 ) -> None:
@@ -453,6 +464,7 @@ def test_rows_in_place_are_of_the_object_that_they_were_made_of_or_an_error(
     monkeypatch.setenv(FOLDER_VARIABLE, url)
     placed = imagenet2012.load(None, "in_place", split="validation", **cache)
     assert placed[0]["image"].mode == "RGB"
+    assert imagenet2012.storage.entries(url) == [VALIDATION]  # a listing is no news later on
     store.put(f"replaced/{VALIDATION}", other)
     for _ in range(2):
         with pytest.raises(ArchiveError, match=r"changed|is not here"):
