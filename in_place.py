@@ -141,7 +141,7 @@ def _fits(file: File, offset: int, size: int) -> bool:
 # ------------------------------------------------------------------------- which archive
 
 NAMES = tuple(name for source in SOURCES.values() for name in source.file_names)
-KNOWN = f"Known are {', '.join(NAMES)}."
+KNOWN_NAMES = f"Known are {', '.join(NAMES)}."
 
 
 def open_named(path: str) -> File:
@@ -168,7 +168,7 @@ def open_named(path: str) -> File:
     name, folder = path.rpartition("/")[2], os.environ.get(FOLDER_VARIABLE)
     if name not in NAMES or not (missing or name == path):
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
-        raise missing or ArchiveError(path, problem, advice=KNOWN)
+        raise missing or ArchiveError(path, problem, advice=KNOWN_NAMES)
     if not folder:
         advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
         problem = f"is wanted, and {FOLDER_VARIABLE} is not set."
@@ -196,7 +196,7 @@ def check_in_place(path: str, options: Options) -> None:
         raise ArchiveError(path, problem, advice=advice)
     if is_url(path) and name not in NAMES:
         problem = "has not the name of an original archive, by which rows in place find it."
-        raise ArchiveError(path, problem, advice=KNOWN)
+        raise ArchiveError(path, problem, advice=KNOWN_NAMES)
     if is_url(path) and absolute(os.environ.get(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"
