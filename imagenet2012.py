@@ -98,7 +98,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
 
 
 OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
-OPTIONS += [o for o in inspect.signature(datasets.DatasetBuilder).parameters if o != "features"]
+OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
 
 # ------------------------------------------------------------------------- the builder
 
@@ -170,6 +170,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if len(self.splits) == 1:
             (split,) = self.splits
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
+        if kwargs.get("features"):
+            kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. Rows in place are small, and each of their batches
         # takes 64 kB in a process that loads them.
         batch = 10_000 if name == "in_place" else 100
@@ -194,7 +196,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _name_classes(self) -> None:
         """Put on the features anew, as a copy may be stored with others."""
         self.info = RowInfo(**vars(self.info))
-        self.info.features = self._features()
+        self.info.features = self._given.get("features") or self._features()
 
     def of_split(self, split: str) -> "Imagenet2012":
         """Return the builder of one split."""
@@ -222,10 +224,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         ArchiveError
             If an archive is not what it should be.
         """
-        if output_dir is not None:
-            raise ValueError(
-                "A copy is made in cache_dir; save_to_disk or to_parquet write others."
-            )
+        if output_dir is not None or kwargs.get("file_format") not in (None, "arrow"):
+            advice = "`imagenet2012 export` and dataset.save_to_disk write to other folders"
+            raise ValueError(f"A copy is Arrow in cache_dir: {advice}, dataset.to_parquet too.")
         if self.config.order == "mixed":
             raise ValueError(
                 'order="mixed" is for streams (streaming=True): what is prepared is in the order '
@@ -294,7 +295,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _warn_of_missing(self) -> None:
         if self.config.data_dir and self.archives and not self.config.splits:
-            warn_of_missing(self.archives, self.storage_options)
+            warn_of_missing(self.archives, self._checks, self.storage_options)
 
     def check_archives(self, strict: bool) -> None:
         """Check what the archives are; of another size only warn unless `strict`."""
@@ -317,7 +318,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self.info.splits = official_splits(whole) if whole else None
         else:
             self._check_copy(sum(p.size for kwargs in given.values() for p in kwargs["parts"]))
-        return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
+        generators = [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
+        for one in generators if self._checks else ():  # so that a progress bar has an end
+            one.split_info.num_examples = SOURCES[one.name].num_examples
+        return generators
 
     def _check_copy(self, size: int) -> None:
         """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
