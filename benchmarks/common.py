@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ PINS = {
         "webdataset==1.0.2",
         "datasets==5.2.0",
         "pillow==13.0.0",
-        "simplejpeg==1.9.0",
+        "torchcodec==0.17.0",
     ),
     "tf": (
         "tensorflow-cpu==2.21.0",
@@ -31,7 +30,10 @@ PINS = {
         "importlib_resources==7.1.0",
         "pillow==13.0.0",
     ),
+    # Optional: Python 3.10, a compiler, and Debian's libturbojpeg0-dev and libopencv-dev build it.
+    "ffcv": ("numpy<2", "torch==2.1.2", "torchvision==0.16.2", "numba==0.59.1", "ffcv==1.0.2"),
 }
+INTERPRETERS = {"ffcv": "python3.10"}
 
 Result = dict[str, Any]
 Pythons = Mapping[str, Path | None]
@@ -46,13 +48,28 @@ def environment(name: str, folder: Path) -> Path | None:
     if python.exists() and done.exists() and done.read_text() == pins:
         return python
     print(f"making the environment {name}: {', '.join(PINS[name])}", flush=True)
-    venv.create(path, with_pip=True, clear=True)
-    command = [python, "-m", "pip", "install", "--quiet", *PINS[name]]
-    if subprocess.run(command, check=False).returncode:
+    try:
+        create_environment(name, path, python)
+    except (OSError, subprocess.CalledProcessError):
         print(f"  the environment {name} cannot be made here: its peers are left out")
         return None
     done.write_text(pins)
     return python
+
+
+def create_environment(name: str, path: Path, python: Path) -> None:
+    """Make an environment with its pins, of another Python if its packages need that."""
+    interpreter = shutil.which(INTERPRETERS.get(name, sys.executable))
+    if interpreter is None:
+        raise FileNotFoundError(INTERPRETERS[name])
+    subprocess.run([interpreter, "-m", "venv", "--clear", path], check=True)
+    install = [python, "-m", "pip", "install", "--quiet"]
+    if name != "ffcv":
+        subprocess.run([*install, *PINS[name]], check=True)
+        return
+    # What it is built with must be there before.
+    subprocess.run([*install, "setuptools<70", "wheel", *PINS[name][:-1]], check=True)
+    subprocess.run([*install, "--no-build-isolation", PINS[name][-1]], check=True)
 
 
 def memory(room: float) -> Path | None:
@@ -117,6 +134,16 @@ def make_archives(python: Path | None, folder: Path, *args: str) -> None:
         sys.exit("this loader's environment cannot be made")
     print(f"making archives in {folder}", flush=True)
     subprocess.run([python, HERE / "make_archives.py", folder, *args], check=True)
+
+
+def make_export(python: Path | None, archives: Path, folder: Path, tree: Path) -> None:
+    """Export the training images at 256 pixels, and write the same images into class folders."""
+    print(f"making an export in {folder}", flush=True)
+    export = ["-m", "imagenet2012", "export", archives, folder, "--size", "256", "--no-checks"]
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(HERE.parent))))
+    env = os.environ | {"PYTHONPATH": path}
+    subprocess.run([str(python), *map(str, export), "--split", "train"], env=env, check=True)
+    subprocess.run([str(python), HERE / "make_tree.py", folder, tree], check=True)
 
 
 def extract(archive: Path, folder: Path) -> None:

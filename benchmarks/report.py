@@ -1,17 +1,12 @@
-"""The tables of results.md and the README, from results.json: ``python benchmarks/report.py``.
-
-It writes results.md anew, and in README.md what stands between the two comments `MARKS`.
-"""
+"""The tables of results.md, from results.json: ``python benchmarks/report.py``."""
 
 import json
-import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MARKS = ("<!-- from benchmarks/report.py -->\n", "<!-- end -->\n")
 STORAGES = {"local": "local disk, cold", "far": "1 ms away, cold", "memory": "from memory"}
 
 Found = dict[str, Any]
@@ -40,11 +35,15 @@ def figures(group: Found, key: str, storage: str) -> list[float]:
 
 
 def beside_limit(group: Found, storage: str) -> Cell:
-    """Return what writes the median with its spread, and the time's ratio to the limit's."""
+    """Return what writes the median with its spread, and the time's ratio to the limit's.
+
+    Where no limit was measured, it is the ratio to the first row's.
+    """
+    first = "limit" if "limit" in group["titles"] else next(iter(group["titles"]))
 
     def cell(key: str) -> str:
         every = figures(group, key, storage)
-        mine, limit = each(group, key, storage), each(group, "limit", storage)
+        mine, limit = each(group, key, storage), each(group, first, storage)
         spread = f" ({number(min(every))} to {number(max(every))})" if len(every) > 1 else ""
         if not mine or not limit:
             return middle(every) + spread
@@ -78,7 +77,9 @@ def groups(every: Found) -> str:
     """Return a section for each kind of work."""
     parts = []
     for group in every.values():
-        cells = {title: beside_limit(group, name) for name, title in STORAGES.items()}
+        measured = {name for rows in group["rounds"].values() for name in rows}
+        titles = {name: title for name, title in STORAGES.items() if name in measured}
+        cells = {title: beside_limit(group, name) for name, title in titles.items()}
         if any(
             "disk" in one for rows in group["rounds"].values() for s in rows.values() for one in s
         ):
@@ -87,33 +88,6 @@ def groups(every: Found) -> str:
         text = table(group["titles"], cells)
         parts.append(f"## {group['title']}\n\n{group['unit']}:\n\n{text}\nBy {group['made']}.\n")
     return "\n".join(parts)
-
-
-HEAD = {
-    "in_place": "**this loader, in place**",
-    "copy": "**this loader, copy**",
-    "timm": "timm ReaderImageInTar",
-    "tfds": "TensorFlow Datasets",
-    "torchvision": "torchvision, extracted",
-}
-
-
-def head(found: Found) -> str:
-    """Return the table that the README shows."""
-
-    def prepared(storage: str) -> Cell:
-        def cell(key: str) -> str:
-            group = found["groups"]["copy" if key in found["groups"]["copy"]["rounds"] else "index"]
-            return middle(figures(group, key, storage))
-
-        return cell
-
-    def trained(storage: str) -> Cell:
-        return lambda key: middle(figures(found["groups"]["loader"], key, storage))
-
-    cells = {f"ready, {title}, µs an image": prepared(name) for name, title in STORAGES.items()}
-    cells |= {f"`DataLoader`, {title}, images/s": trained(name) for name, title in STORAGES.items()}
-    return table(HEAD, cells)
 
 
 def failures(found: Found) -> str:
@@ -137,7 +111,8 @@ def tables(found: Found) -> str:
 
 [README.md](README.md) says how this is measured. Figures are medians of the rounds, with the least
 and the greatest where there was more than one. After `x`: the time as a multiple of that of the
-first limit, a loop of nothing but system calls (and Pillow), in the same storage. Under each table
+first limit, a loop of nothing but system calls (and Pillow), in the same storage; of training
+batches, as a multiple of the first row's. Under each table
 stands the run that it is of; `--only` measures some of them anew.
 
 {groups(found["groups"])}{failures(found)}
@@ -148,12 +123,9 @@ stands the run that it is of; `--only` measures some of them anew.
 
 
 def write() -> None:
-    """Write results.md, and the README's table, from results.json."""
+    """Write results.md from results.json."""
     found = json.loads((HERE / "results.json").read_text())
     (HERE / "results.md").write_text(tables(found))
-    readme = HERE.parent / "README.md"
-    between = re.compile(f"(?<={MARKS[0]}).*(?={MARKS[1]})", re.DOTALL)
-    readme.write_text(between.sub(lambda _: head(found), readme.read_text()))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ assumptions, not measurements.
 
 import argparse
 import bisect
+import os
 import random
 import tempfile
 from collections import Counter
@@ -23,8 +24,10 @@ import fsspec
 import make_archives
 
 import imagenet2012
-from imagenet2012.in_place import ANNOUNCED_IMAGES
-from imagenet2012.in_turns import UNDER_WAY
+from imagenet2012.decoding import IMAGES_AHEAD
+from imagenet2012.remote import AHEAD_REQUESTS
+from imagenet2012.remote import REQUESTS
+from imagenet2012.storage import UNDER_WAY
 from make_archives import FULL_COUNT
 from make_archives import FULL_SIZE
 
@@ -84,8 +87,6 @@ STORES = {
     "object storage": Store(0.1, 90e6, 1.25e9, 5500, 0.0004 / 1000, 4e-3, 1.7e-9),
 }
 PROCESSES = 8
-# Of the loader, in object storage: requests at a time when it reads on, and when it jumps.
-AHEAD, THREADS = 4, 32
 
 
 class Simulated(fsspec.AbstractFileSystem):
@@ -102,6 +103,9 @@ class Simulated(fsspec.AbstractFileSystem):
             raise FileNotFoundError(path)
         return {"name": path, "size": self.size, "type": "file"}
 
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> "SimulatedFile":
+        return SimulatedFile(self, path, mode, cache_type="none", size=self.size)
+
     def cat_file(self, path: str, start: int = 0, end: int = 0, **kwargs: Any) -> bytes:
         self.asked["requests"] += 1
         self.asked["bytes"] += end - start
@@ -114,6 +118,13 @@ class Simulated(fsspec.AbstractFileSystem):
             data[begin - start : stop - start] = block[begin - place : stop - place]
             index += 1
         return bytes(data)
+
+
+class SimulatedFile(fsspec.spec.AbstractBufferedFile):
+    """An open file of it."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self.fs.cat_file(self.path, start, end)
 
 
 def make(part: int) -> int:
@@ -154,9 +165,7 @@ def passed(dataset: Any) -> int:
 def patterns(cache: str) -> dict[str, Pattern]:
     """Count each way of reading."""
     files: dict[str, Any] = {"data_files": {"train": URL}, "split": "train"}
-    files["storage_options"] = {
-        "simulated": True
-    }  # any: the file system of `URL` is to be followed
+    os.environ["IMAGENET2012_DIR"] = URL.rpartition("/")[0]  # where rows in place look
     placed: list[Any] = []
 
     def index() -> int:
@@ -178,9 +187,11 @@ def patterns(cache: str) -> dict[str, Pattern]:
         return passed(imagenet2012.load(streaming=True, order=order, **files))
 
     return {
-        "copy, or streaming in archive order": counted(lambda: streamed("archive"), AHEAD, True),
-        "streaming in mixed order": counted(lambda: streamed("mixed"), THREADS),
-        "index in place": counted(index, THREADS, True),
+        "copy, or streaming in archive order": counted(
+            lambda: streamed("archive"), AHEAD_REQUESTS, True
+        ),
+        "streaming in mixed order": counted(lambda: streamed("mixed"), REQUESTS),
+        "index in place": counted(index, REQUESTS, True),
         "an epoch in place, at random": counted(at_random, 1),
     }
 
@@ -218,7 +229,7 @@ def main() -> None:
         "--headers", type=int, default=UNDER_WAY, help="headers, or pieces, under way"
     )
     parser.add_argument(
-        "--batch", type=int, default=ANNOUNCED_IMAGES, help="images under way, in place"
+        "--batch", type=int, default=IMAGES_AHEAD, help="images under way, in place"
     )
     args = parser.parse_args()
     fsspec.register_implementation("sim", Simulated)

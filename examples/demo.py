@@ -1,9 +1,11 @@
 """Load the bundled archives, or those in a folder: ``python examples/demo.py [FOLDER]``.
 
 Prints splits, features and a few examples, and draws ``contact_sheet.png`` of 32 images with their
-class names to the current folder. The archives in FOLDER are read in place: nothing is copied.
+class names to the current folder. The archives in FOLDER, or in the folder that the environment
+variable ``IMAGENET2012_DIR`` names, are read in place: nothing is copied.
 """
 
+import os
 import sys
 import tempfile
 import zipfile
@@ -38,12 +40,12 @@ def load(folder: str) -> datasets.DatasetDict:
 @contextmanager
 def loaded_archives() -> Iterator[datasets.DatasetDict]:
     """Yield the user's archives, read in place, or our own, prepared in a folder that goes away."""
-    if len(sys.argv) > 1 and sys.argv[1]:
-        yield load(sys.argv[1])
+    if given := "".join(sys.argv[1:2]) or os.environ.get("IMAGENET2012_DIR"):
+        yield load(given)
         return
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(BUNDLED) as bundled:
         bundled.extractall(folder)
-        print("No DATA_DIR: these are the bundled archives, small and drawn.\n")
+        print("No folder was given: these are the bundled archives, whose images are drawn.\n")
         options = {"cache_dir": f"{folder}/cache", "verification_mode": "no_checks"}
         yield imagenet2012.load(f"{folder}/dummy_data", **options)
 

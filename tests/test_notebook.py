@@ -18,7 +18,6 @@ NOTEBOOK = ROOT / "examples" / "explore.ipynb"
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
-    monkeypatch.delenv("DATA_DIR", raising=False)
 
 
 def run() -> str:
@@ -42,7 +41,7 @@ def test_it_takes_a_subset(
     sizes: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes.make_archives(tmp_path / "subset", *sizes)
-    monkeypatch.setenv("DATA_DIR", str(tmp_path / "subset"))
+    monkeypatch.setenv("IMAGENET2012_DIR", str(tmp_path / "subset"))
     text = run()
     assert "Not the original archives" in text
     assert "pixels" in text

@@ -1,11 +1,8 @@
 """Every block of the recipes runs, and does what its text says."""
 
 import os
-import pickle
 import re
 import shlex
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +10,6 @@ from typing import Any
 
 import datasets
 import fakes
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import ROOT
@@ -47,32 +43,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, Any]:
         exec(LOAD, names)
         for language, block in BLOCKS:
             if language == "sh":
-                names["commands"] += [run_command(line, home) for line in block.splitlines()]
+                names["commands"].append(run_command(block, home))
                 # The working directory stands for the home folder, which `~` is only for shells.
-                os.symlink(home / "imagenet-256", "imagenet-256")
-            elif all(find_spec(name) for name in OPTIONAL if needs(block, name)):
-                if needs(block, "ray"):
-                    names["read"] = run_apart(block, names["train"])
-                else:
-                    exec(block, names)
+                if not os.path.lexists("imagenet-256"):
+                    os.symlink(home / "imagenet-256", "imagenet-256")
+            elif find_spec("torch") or not re.search(r"torch|DataLoader", block):
+                exec(as_known(block), names)
         return names
 
 
-OPTIONAL = ("torch", "simplejpeg", "ray")
-
-
-def needs(block: str, package: str) -> bool:
-    words = {"torch": r"torch|DataLoader", "simplejpeg": "simplejpeg", "ray": r"import ray"}
-    return bool(re.search(words[package], block))
-
-
-def run_apart(block: str, train: datasets.Dataset) -> list[dict[str, Any]]:
-    """Run a block in a process of its own, as Ray gets in the way of what is forked later."""
-    code = "import pickle, sys\ntrain = pickle.load(sys.stdin.buffer)\n"
-    code += f"{block}\nray.shutdown()\npickle.dump(read, open('read', 'wb'))"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], input=pickle.dumps(train), env=env, check=True)
-    return pickle.loads(Path("read").read_bytes())
+def as_known(block: str) -> str:
+    """Return a block without the argument that versions before 5.0 of `datasets` do not know."""
+    old = int(datasets.__version__.split(".")[0]) < 5
+    return block.replace(", max_buffer_input_shards=1", "") if old else block
 
 
 class FakeHub:
@@ -113,16 +96,12 @@ def test_ranks_share_the_images(ran: dict[str, Any]) -> None:
     assert len(names) == len(set(names)) == 300
 
 
-def test_batches(ran: dict[str, Any]) -> None:
-    assert ran["pixels"].shape == (16, 64, 64, 3)
+def test_a_cluster_reads_what_was_saved(ran: dict[str, Any]) -> None:
+    assert ran["shared"]["file_name"][:] == ran["train"]["file_name"][:]
 
 
 def test_bytes(ran: dict[str, Any]) -> None:
     assert ran["jpeg"][:2] == b"\xff\xd8"
-
-
-def test_threads(ran: dict[str, Any]) -> None:
-    assert ran["widths"] == [row["image"].width for row in ran["validation"]]
 
 
 BROKEN = {
@@ -196,6 +175,7 @@ def test_a_moved_archive_is_no_broken_image(damaged: Path, cache: dict[str, Any]
 
 
 def test_subsets(ran: dict[str, Any]) -> None:
+    assert set(ran["first"]["label"]) == set(range(10))
     assert ran["subset"].num_rows == 20
     assert ran["hundred"].num_rows == 20
     assert set(ran["hundred"]["label"]) == {0, 1}
@@ -213,12 +193,6 @@ def test_parquet_holds_the_images(ran: dict[str, Any]) -> None:
 
 def test_sizes(ran: dict[str, Any]) -> None:
     assert ran["sizes"].num_rows == 300 and "image" not in ran["sizes"].column_names
-
-
-@pytest.mark.skipif(not find_spec("simplejpeg"), reason="needs simplejpeg")
-def test_the_fast_decoder_gives_the_same_pixels(ran: dict[str, Any]) -> None:
-    for row, decoded in zip(ran["train"], ran["fast"], strict=True):
-        assert np.array_equal(np.asarray(row["image"]), decoded["image"]), row["file_name"]
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
@@ -249,17 +223,3 @@ def test_object_storage(ran: dict[str, Any]) -> None:
 def test_resuming_a_rank(ran: dict[str, Any]) -> None:
     assert list(ran["samplers"][0])[64:] == list(ran["resumed"].sampler)
     assert sum(len(labels) for _, labels in ran["resumed"]) == 100 - 64
-
-
-@pytest.mark.skipif(not find_spec("ray"), reason="needs ray")
-def test_ray_reads_in_place(ran: dict[str, Any]) -> None:
-    """Each row once, with the pixels that `datasets` decodes: also upright, and also of CMYK."""
-    wanted = {
-        row["file_name"]: (row["label"], np.asarray(row["image"].resize((64, 64))))
-        for row in ran["train"]
-    }
-    keys = ("file_name", "label", "image")
-    got = [row for b in ran["read"] for row in zip(*(b[key] for key in keys), strict=True)]
-    assert sorted(name for name, _, _ in got) == sorted(wanted)
-    for name, label, pixels in got:
-        assert label == wanted[name][0] and np.array_equal(pixels, wanted[name][1]), name

@@ -240,7 +240,7 @@ def test_a_mixed_stream_reads_each_byte_about_once_many_requests_under_way(
         store.count_anew()
         assert len(list(undecoded(stream))) == count
         assert store.sent < 1.6 * size
-        assert sum(store.gets.values()) < max(1.2 * count, 2 * size / remote.PIECE_BYTES)
+        assert sum(store.gets.values()) < max(1.2 * count, 2 * size / remote.REQUEST_BYTES)
         assert store.most >= 4  # a class each
 
 
@@ -421,7 +421,7 @@ def test_a_replaced_object_gives_an_error_and_no_wrong_row(
 ) -> None:
     monkeypatch.setattr(imagenet2012.rows, "MIN_REGION_BYTES", 1 << 14)
     monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 16)
-    monkeypatch.setattr(remote, "PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr(remote, "REQUEST_BYTES", 1 << 14)
     web.etag = {"etag": '"md5"', "weak": 'W/"same"'}.get(server, "")
     web.keeps_conditions = server != "deaf"
 

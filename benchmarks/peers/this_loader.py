@@ -1,8 +1,7 @@
-"""This loader. Variants: copy, in_place, fast (in place), stream, mixed; ``:train``; ``*2``."""
+"""This loader. Variants: copy, in_place, stream, mixed; ``:train``; ``*2``."""
 
 import argparse
 import functools
-import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ def load(args: argparse.Namespace, **kwargs: Any) -> Any:
     streaming = variant in ("stream", "mixed")
     return imagenet2012.load(
         args.archives,
-        "in_place" if variant in ("in_place", "fast") else "default",
+        "in_place" if variant == "in_place" else "default",
         split=kwargs.pop("split", split or None),
         streaming=streaming,
         cache_dir=str(args.work / "cache"),
@@ -63,30 +62,12 @@ class Transformed:
         return {"image": self.transform(row["image"])}
 
 
-class FastTransformed(Transformed):
-    """The fast decoding of docs/recipes.md before it."""
-
-    def pixels(self, jpeg: bytes) -> Any:
-        import simplejpeg
-        from PIL import Image
-
-        image = Image.open(io.BytesIO(jpeg))  # reads the header only
-        if image.format == "JPEG" and image.mode in ("RGB", "L"):
-            return Image.fromarray(simplejpeg.decode_jpeg(jpeg, "RGB"))
-        return image.convert("RGB")
-
-    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        jpegs = imagenet2012.read_images(batch["image"])
-        return super().__call__({"image": [self.pixels(jpeg) for jpeg in jpegs]})
-
-
 class Reader:
     """A dataset with a column of images, prepared or streamed."""
 
-    def __init__(self, dataset: Any, fast: bool = False) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.images = dataset.select_columns("image")
         self.undecoded = self.images.cast_column("image", datasets.Image(decode=False))
-        self.fast = fast
 
     def iter_raw(self) -> Iterable[bytes]:
         return (bytes_of(row["image"]) for row in self.undecoded)
@@ -103,13 +84,12 @@ class Reader:
         if isinstance(self.images, datasets.IterableDataset):
             rows = self.images.shuffle(seed=0).map(Transformed().row)
             return DataLoader(rows, **bare.LOADER)
-        rows = self.undecoded if self.fast else self.images
-        rows = rows.with_transform(FastTransformed() if self.fast else Transformed())
+        rows = self.images.with_transform(Transformed())
         return DataLoader(rows, shuffle=True, **bare.LOADER)
 
 
 def opened(args: argparse.Namespace) -> Reader:
-    return Reader(load(args, split="train"), fast=args.variant.startswith("fast"))
+    return Reader(load(args, split="train"))
 
 
 def import_torch(args: argparse.Namespace) -> None:

@@ -1,0 +1,202 @@
+"""Training batches: 64 random crops to 224, flipped by chance, as uint8, from two workers.
+
+The variant is the loader. Each gives batches by its own public ways, and what it decodes and crops
+is what its documentation says. The first batches are not timed.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind PYTHONPATH
+import bare
+import protocol
+from protocol import Result
+from protocol import timed
+
+BATCH, WORKERS, SIZE = bare.LOADER["batch_size"], bare.LOADER["num_workers"], 224
+SKIPPED = 10  # batches: workers start, and fill what is fetched ahead
+MINE = ("in_place", "pillow", "export")
+
+
+def jpegs(folder: Path) -> list[tuple[Path, int]]:
+    """Return the images of an extracted tree with their labels."""
+    classes = sorted((folder / "train").iterdir())
+    return [(path, n) for n, one in enumerate(classes) for path in sorted(one.iterdir())]
+
+
+# ------------------------------------------------------------------------- this loader
+
+
+def this_loader(args: argparse.Namespace) -> Any:
+    """Return the training loop of the README, in place or of an export; or with Pillow's images."""
+    import datasets
+    import imagenet2012
+    import torch
+    from torch.nn.functional import interpolate
+    from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+    from torchcodec.decoders import decode_image
+    from torchvision.transforms import v2
+
+    augment = v2.RandomResizedCrop(SIZE)
+    pillow = v2.Compose([v2.PILToTensor(), augment, v2.RandomHorizontalFlip()])
+
+    def crop(jpeg: bytes) -> Any:
+        image = decode_image(jpeg)[None]
+        image = v2.functional.crop(image, **augment.make_params([image]))
+        image = image.contiguous(memory_format=torch.channels_last)
+        image = interpolate(image, augment.size, mode="bilinear", antialias=True)
+        return image.flip(3) if torch.rand(()) < 0.5 else image
+
+    def transform(batch: dict[str, Any]) -> dict[str, Any]:
+        if args.variant == "pillow":
+            images = torch.stack([pillow(image) for image in batch["image"]])
+        else:
+            images = torch.cat([crop(jpeg) for jpeg in imagenet2012.read_images(batch["image"])])
+        return {"image": images, "label": torch.tensor(batch["label"])}
+
+    cache = {"cache_dir": str(args.work / "cache"), "split": "train"}
+    if args.variant == "export":
+        rows = datasets.load_dataset(str(args.archives), **cache)
+    else:
+        checks = {"verification_mode": "no_checks"}
+        rows = imagenet2012.load(args.archives, "in_place", **cache, **checks)
+    if args.variant != "pillow":
+        rows = rows.cast_column("image", datasets.Image(decode=False))
+    rows = rows.with_transform(transform)
+    sampler = BatchSampler(RandomSampler(rows), BATCH, drop_last=True)
+    return DataLoader(rows, sampler=sampler, batch_size=None, num_workers=WORKERS)
+
+
+# ------------------------------------------------------------------------- peers
+
+
+def image_folder(args: argparse.Namespace) -> Any:
+    """Torchvision's `ImageFolder`, with its v2 transforms."""
+    import torch.utils.data
+    from torchvision import datasets
+    from torchvision.transforms import v2
+
+    crop = v2.Compose([v2.PILToTensor(), v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip()])
+    images = datasets.ImageFolder(args.archives / "train", crop)
+    return torch.utils.data.DataLoader(images, shuffle=True, drop_last=True, **bare.LOADER)
+
+
+def timm_loader(args: argparse.Namespace) -> Any:
+    """Timm's dataset of a folder, with its transforms and what collates them to uint8."""
+    import timm.data
+    import torch.utils.data
+    from timm.data.loader import fast_collate
+
+    crop = timm.data.create_transform(
+        SIZE, is_training=True, use_prefetcher=True, color_jitter=None, interpolation="bilinear"
+    )
+    images = timm.data.create_dataset("", str(args.archives / "train"))
+    images.transform = crop
+    options = {"shuffle": True, "drop_last": True, "collate_fn": fast_collate}
+    return torch.utils.data.DataLoader(images, **options, **bare.LOADER)
+
+
+def webdataset_loader(args: argparse.Namespace) -> Any:
+    """Webdataset's `WebLoader` of shards of 1000 images, decoded by Pillow."""
+    import webdataset as wds
+    from torchvision.transforms import v2
+
+    crop = v2.Compose([v2.PILToTensor(), v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip()])
+    shards = sorted(map(str, args.work.glob("*.tar")))
+    images = wds.WebDataset(shards, shardshuffle=len(shards), seed=0).shuffle(1000).decode("pilrgb")
+    images = images.to_tuple("jpg", "cls").map_tuple(crop, int).batched(BATCH, partial=False)
+    return wds.WebLoader(images, batch_size=None, num_workers=WORKERS)
+
+
+def tensorflow_loader(args: argparse.Namespace) -> Any:
+    """Return `tf.data`, which decodes no more than the crop."""
+    import tensorflow as tf
+
+    paths, labels = zip(*((str(path), label) for path, label in jpegs(args.archives)), strict=True)
+
+    def crop(path: Any, label: Any) -> Any:
+        jpeg = tf.io.read_file(path)
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.io.extract_jpeg_shape(jpeg),
+            tf.zeros((1, 0, 4)),
+            area_range=(0.08, 1.0),
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            use_image_if_no_bounding_boxes=True,
+        )
+        window = tf.stack([begin[0], begin[1], size[0], size[1]])
+        image = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3)
+        image = tf.cast(tf.image.resize(image, (SIZE, SIZE)), tf.uint8)
+        return tf.image.random_flip_left_right(image), label
+
+    images = tf.data.Dataset.from_tensor_slices((list(paths), list(labels)))
+    images = images.shuffle(len(paths)).map(crop, num_parallel_calls=WORKERS)
+    return images.batch(BATCH, drop_remainder=True).prefetch(4)
+
+
+def ffcv_loader(args: argparse.Namespace) -> Any:
+    """Return FFCV's `Loader` of its own file."""
+    from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import RandomHorizontalFlip, ToTensor
+
+    crop = [RandomResizedCropRGBImageDecoder((SIZE, SIZE)), RandomHorizontalFlip(), ToTensor()]
+    pipelines = {"image": crop, "label": [IntDecoder(), ToTensor()]}
+    order = {"order": OrderOption.RANDOM, "os_cache": True, "drop_last": True}
+    path = str(args.work / "train.beton")
+    return Loader(path, batch_size=BATCH, num_workers=WORKERS, pipelines=pipelines, **order)
+
+
+LOADERS = {
+    **dict.fromkeys(MINE, this_loader),
+    "image_folder": image_folder,
+    "timm": timm_loader,
+    "webdataset": webdataset_loader,
+    "tensorflow": tensorflow_loader,
+    "ffcv": ffcv_loader,
+}
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """Convert the images for webdataset or FFCV."""
+    found = jpegs(args.archives)
+    if args.variant == "webdataset":
+        import random
+
+        import webdataset as wds
+
+        random.Random(0).shuffle(found)
+        pattern = str(args.work / "%06d.tar")
+        with wds.ShardWriter(pattern, maxcount=1000, verbose=0) as writer:
+            for path, label in found:
+                key = {"__key__": path.stem, "jpg": path.read_bytes(), "cls": str(label)}
+                writer.write(key)
+    else:
+        from ffcv.fields import IntField, RGBImageField
+        from ffcv.writer import DatasetWriter
+        from torchvision.datasets import ImageFolder
+
+        fields = {"image": RGBImageField("jpg", max_resolution=500), "label": IntField()}
+        writer = DatasetWriter(str(args.work / "train.beton"), fields, num_workers=WORKERS)
+        writer.from_indexed_dataset(ImageFolder(args.archives / "train"))
+    return len(found)
+
+
+def batches(args: argparse.Namespace) -> Result:
+    """Time `count` images of the loader, whose workers are at work already."""
+    loader = LOADERS[args.variant](args)
+    coming: Iterator[Any] = itertools.chain.from_iterable(loader for _ in itertools.count())
+    for _ in range(SKIPPED):
+        next(coming)
+    wanted = args.count // BATCH
+    with timed() as timer:
+        for _ in range(wanted):
+            next(coming)
+    return {"seconds": timer.seconds, "images": wanted * BATCH}
+
+
+if __name__ == "__main__":
+    protocol.main(prepare, batches=batches)
