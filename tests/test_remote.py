@@ -113,7 +113,6 @@ def large(stored: Large, store: object_store.Store, monkeypatch: pytest.MonkeyPa
 
 
 def run(code: str, *args: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program in a process of its own."""
     command = [sys.executable, "-c", code, *args]
     return subprocess.run(command, capture_output=True, text=True)
 
