@@ -89,11 +89,14 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path, offset, size, name = cls.parse(url)
         file = open_named(path)
         try:
-            if (data := _read_proven(file, offset, size, name)) is not None:
-                return data
+            data = _read_proven(file, offset, size, name)
         except ArchiveError:
-            _open_remote.cache_clear()  # what took the place of an object is opened anew
-            raise
+            if not file.is_remote:
+                raise
+            _open_remote.cache_clear()  # what may have taken the object's place is opened, once
+            data = _read_proven(open_named(path), offset, size, name)
+        if data is not None:
+            return data
         advice = (
             "The archive was replaced, cut or damaged since the dataset was made. If it is right "
             "now, load it again from its folder; an index must be made again."
