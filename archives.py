@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
-import fsspec
 from datasets.exceptions import ManualDownloadError, NonMatchingChecksumError
 from datasets.utils.py_utils import size_str
 
@@ -83,8 +82,7 @@ KNOWN = (
 # Of files with other names, such as logs and locks, nothing is said.
 RELEVANT = re.compile(r"\.(tar|tgz|gz|bz2|xz|zip)|tfrecord|ILSVRC|n\d{8}|imagenet|parquet", re.I)
 FIRST_FILE = {"train": CLASS_TAR} | {s: SOURCES[s].image for s in ("validation", "test")}
-MOST = 1000  # entries that are looked at in a folder
-MOST_OPENED = 100  # of which so many are opened
+MOST = 100  # entries that are looked at in a folder
 
 
 def _known(*signs: str) -> str:
@@ -136,22 +134,15 @@ def _first_file(file: File) -> str:
 
 def describe(path: str, options: Options = None) -> str:
     """Say in words what a folder holds instead of the archives, and what to do."""
-    status, known = status_of(path, options), path
-    if status is None and not is_url(path):
-        while known and not status_of(known):
-            known = known.rpartition("/")[0]
-        gone = (
-            f"which does not exist, or is hidden from you (the path is right up to {known or '/'})"
-        )
-        return f"{gone}.\nPass the folder of the archives, or of what was extracted."
+    status = status_of(path, options)
     if status and not status.is_dir:
         return "which is a file: pass the folder that it is in, or data_files={split: path}."
+    advice = CHECK if is_url(path) else "Pass the folder of the archives, or of what was extracted."
     try:
         names = sorted(entries(path, options))
     except FileNotFoundError:
-        return f"which does not exist.\n{CHECK}"
+        return f"which does not exist.\n{advice}"
     except OSError as error:
-        advice = CHECK if is_url(path) else INSTRUCTIONS
         return f"which cannot be listed: {error.strerror or error}.\n{advice}"
     found = f"found {', '.join(names[:8]) or 'nothing'}{', …' * (len(names) > 8)}."
     return "\n  ".join([found, *_hints(path, names, options, {})[:6]]) + f"\n\n{INSTRUCTIONS}"
@@ -161,7 +152,7 @@ def _hints(folder: str, names: list[str], options: Options, found: dict[str, str
     """Say what entries of a folder have to do with the splits that are not found there yet."""
     kinds: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
-    for name in names[:MOST_OPENED]:
+    for name in names[:MOST]:
         path = f"{folder}/{name}".rstrip("/")
         here = archives_in(path, options) if name.endswith("/") else {}
         kind = "" if here else _known(name) or kind_of(path, options)
@@ -223,44 +214,27 @@ def given_archives(
 ) -> dict[str, str]:
     """Return the path of each split's archive or tree, as given, or raise `ManualDownloadError`.
 
-    Where no split is given, each file is what it holds. Relative paths start from `folder`.
+    A path without a split is what it holds. Relative paths start from `folder`.
     """
     archives: dict[str, str] = {}
-    by_split = data_files if isinstance(data_files, dict) else {"": data_files}
-    given = [(key, path) for key, paths in by_split.items() for path in _paths(paths, folder)]
-    for key, path in given:
+    for key, given in (data_files if isinstance(data_files, dict) else {"": data_files}).items():
+        path = absolute(given, folder)
         if not status_of(path, options):
             raise _nothing_at(path, "Looked for", options)
-        split = key or kind_of(path, options)
-        if not key and split not in SOURCES:
-            split = "train"  # check_kind will say what it is instead
-        if split not in SOURCES:
-            raise ValueError(f"data_files has no split {split!r}{meant(split, SOURCES)}")
-        if split in archives:
-            raise ValueError(f"data_files has two archives for {split!r}, one is needed.")
-        archives[split] = path
+        kind = key or kind_of(path, options)
+        if key and key not in SOURCES:
+            raise ValueError(f"data_files has no split {key!r}{meant(key, SOURCES)}")
+        archives[kind if kind in SOURCES else "train"] = path  # check_kind says what it is instead
     return {split: archives[split] for split in SOURCES if split in archives}
 
 
-def _paths(given: Any, folder: str | None) -> list[str]:
-    """Return the paths that are given for a split, or what they match as patterns."""
-    found: list[str] = []
-    for one in [given] if isinstance(given, str | os.PathLike) else given:
-        path = absolute(one, folder)
-        is_pattern = not is_url(path) and not status_of(path)
-        found += (sorted(fsspec.filesystem("file").glob(path)) if is_pattern else []) or [path]
-    return found
-
-
-def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Options = None) -> None:
-    """Warn of images that were not found beside others; without checks, of what is left out."""
+def warn_of_missing(archives: dict[str, str], options: Options = None) -> None:
+    """Warn of images that were not found beside others."""
     folder = next(iter(archives.values())).rpartition("/")[0]
     for split, word in (("train", "train"), ("validation", "val")):
-        if split in archives:
-            continue
-        names = [name for name in _listed(folder, options) if word in name.lower()]
-        hints = _hints(folder, names, options, archives)
-        if hints or checks:
+        if split not in archives:
+            names = [name for name in _listed(folder, options) if word in name.lower()]
+            hints = _hints(folder, names, options, archives)
             logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
 
 
@@ -332,25 +306,26 @@ def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
 
 # ------------------------------------------------------------------------- options
 
-VALUES = {"name": "default in_place", "label_names": "words wnid", "order": "archive mixed"}
-NO_OPTION = {"transform": "use dataset.with_transform(function), or map(function) of a stream"}
-NO_OPTION |= {split: f"it is a split, pass split={split!r}" for split in SOURCES}
+VALUES = {
+    "name": ("default", "in_place"),
+    "label_names": ("words", "wnid"),
+    "order": ("archive", "mixed"),
+}
 
 
 def check_options(options: dict[str, Any], known: Iterable[str]) -> None:
     """Raise `ValueError` for an option that is not known, or a value that it does not have."""
     for option, given in options.items():
+        if given is None:
+            continue
         if option not in known:
             raise ValueError(f"no option {option!r}{meant(option, known)}")
-        values = VALUES.get(option, "").split()
-        if values and given is not None and given not in values:
-            raise ValueError(f"no {option} {given!r}{meant(str(given), values)}")
+        if option in VALUES and given not in VALUES[option]:
+            raise ValueError(f"no {option} {given!r}{meant(str(given), VALUES[option])}")
 
 
 def meant(word: str, words: Iterable[str]) -> str:
     """Say what was meant by a word that is none of these, or which ones there are."""
     words = list(dict.fromkeys(words))
     close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
-    if word in NO_OPTION:
-        return f": {NO_OPTION[word]}."
     return f": did you mean {close[0]!r}?" if close else f", only {', '.join(words)}."

@@ -33,7 +33,6 @@ from .archives import (
     check_space,
     find_archives,
     given_archives,
-    size_of,
     warn_of_missing,
 )
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
@@ -47,11 +46,11 @@ from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
     cache_errors,
+    check_counts,
     check_not_starting,
     clear_leftovers,
     copies_in,
     copy_name,
-    counts_told,
     hash_of,
     joined,
     official_splits,
@@ -59,7 +58,7 @@ from .splits import (
     warn_of_copy,
     write_note,
 )
-from .storage import absolute, is_dir, is_url
+from .storage import absolute, is_dir
 from .tables import prefetched, repeated_name, tables_of
 from .tar_reader import TarReader as TarReader
 from .trees import FolderReader as FolderReader
@@ -99,7 +98,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
 
 
 OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
-OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
+OPTIONS += [o for o in inspect.signature(datasets.DatasetBuilder).parameters if o != "features"]
 
 # ------------------------------------------------------------------------- the builder
 
@@ -171,8 +170,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if len(self.splits) == 1:
             (split,) = self.splits
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
-        if kwargs.get("features"):
-            kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. Rows in place are small, and each of their batches
         # takes 64 kB in a process that loads them.
         batch = 10_000 if name == "in_place" else 100
@@ -197,7 +194,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _name_classes(self) -> None:
         """Put on the features anew, as a copy may be stored with others."""
         self.info = RowInfo(**vars(self.info))
-        self.info.features = self._given.get("features") or self._features()
+        self.info.features = self._features()
 
     def of_split(self, split: str) -> "Imagenet2012":
         """Return the builder of one split."""
@@ -225,6 +222,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         ArchiveError
             If an archive is not what it should be.
         """
+        if output_dir is not None:
+            raise ValueError(
+                "A copy is made in cache_dir; save_to_disk or to_parquet write others."
+            )
         if self.config.order == "mixed":
             raise ValueError(
                 'order="mixed" is for streams (streaming=True): what is prepared is in the order '
@@ -234,18 +235,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             raise self._missing()
         self.mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
         self._warn_of_missing()
-        if output_dir is None and len(self.splits) > 1:
+        if len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
         if not is_dir(self.cache_dir):
             check_not_starting()
-        self._is_new = False
         with cache_errors(self._cache_dir_root):
-            super().download_and_prepare(output_dir, *args, **kwargs)
-        if not self._is_new and output_dir is None:
-            (split,) = self.splits
-            count = self.info.splits[split].num_examples if self._checks else None
-            path = self.archives.get(split, "")
-            warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
+            super().download_and_prepare(None, *args, **kwargs)
+        (split,) = self.splits
+        count = self.info.splits[split].num_examples if self._checks else None
+        path = self.archives.get(split, "")
+        warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
 
     @property
     def _checks(self) -> bool:
@@ -254,12 +253,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
         builders = [self.of_split(split) for split in self.splits]
-        new = [one for one in builders if not is_dir(one.cache_dir)]
-        for one in new:
-            one.check_archives(strict=True)
-        if self.config.name == "default" and not is_url(self._cache_dir_root):
-            paths = [path for one in new for path in one._chosen.values()]
-            check_space(self._cache_dir_root, sum(size_of(p, self.storage_options) for p in paths))
+        for one in builders:
+            if not is_dir(one.cache_dir):
+                one.check_archives(strict=True)
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
@@ -269,27 +265,19 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _download_and_prepare(
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
     ) -> None:
-        self._is_new = True
-        if self._writes_here:
-            clear_leftovers(self._output_dir)
+        clear_leftovers(self._output_dir)
         self._name_classes()
-        self.info.splits = official_splits(self._chosen) if self._checks else None
-        self.info.download_checksums = None  # recorded ones would be held to what it downloaded
+        self.info.splits = None  # recorded counts and checksums would be held to what it finds
+        self.info.download_checksums = None
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
-        with counts_told(self._chosen):
-            prepare(self, dl_manager, verification_mode, **kwargs)
-        if self._writes_here:
-            # A class is read in one stretch, whose rows tell if a name appears twice.
-            for split in self._chosen.keys() - {"train"}:
-                if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
-                    raise ArchiveError(self._chosen[split], f"{name!r} appears twice in it.")
-            hashed = self.mode == datasets.VerificationMode.ALL_CHECKS
-            write_note(self._output_dir, self._chosen, hashed, self.storage_options)
-
-    @property
-    def _writes_here(self) -> bool:
-        """Whether it is written to a disk: ``download_and_prepare("s3://…")`` writes elsewhere."""
-        return not is_url(self._output_dir) and is_dir(self._output_dir)
+        prepare(self, dl_manager, verification_mode, **kwargs)
+        if self._checks:
+            check_counts(self.info.splits, self._chosen)
+        # A class is read in one stretch, whose rows tell if a name appears twice.
+        for split in self._chosen.keys() - {"train"}:
+            if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
+                raise ArchiveError(self._chosen[split], f"{name!r} appears twice in it.")
+        write_note(self._output_dir, self._chosen, self.storage_options)
 
     # --------------------------------------------------------------------- the archives
 
@@ -306,7 +294,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _warn_of_missing(self) -> None:
         if self.config.data_dir and self.archives and not self.config.splits:
-            warn_of_missing(self.archives, self._checks, self.storage_options)
+            warn_of_missing(self.archives, self.storage_options)
 
     def check_archives(self, strict: bool) -> None:
         """Check what the archives are; of another size only warn unless `strict`."""
@@ -333,8 +321,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _check_copy(self, size: int) -> None:
         """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
-        if self._writes_here:
-            check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
+        check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
         if self.mode == datasets.VerificationMode.ALL_CHECKS:
             for split, path in self._chosen.items():
                 check_sha256(split, path, self.storage_options)

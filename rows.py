@@ -68,7 +68,8 @@ def _parts_of_tree(
     if checks and (faults or (differences and strict)):
         raise ArchiveError(path, problem, advice=TREE_ADVICE)
     if listed:
-        logger.warning(f"{path} {problem}")
+        left_out = " What does not belong is left out." if faults else ""
+        logger.warning(f"{path} {problem}{left_out}")
     if not any(part.size for part in parts):
         raise ArchiveError(path, f"holds no image of the {split} split.", advice=TREE_ADVICE)
     return parts

@@ -26,21 +26,8 @@ from .trees import status_of_split
 def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
     """Cut an expression such as ``train[:10%]+validation`` into parts of one split each.
 
-    Parameters
-    ----------
-    split : str or datasets.ReadInstruction
-    splits : iterable of str
-        What ``all`` stands for.
-
-    Returns
-    -------
-    list of (str, str)
-        The name of the split, and the part of it.
-
-    Raises
-    ------
-    ValueError
-        If there is no such split.
+    Returns the name of the split and the part of it, for each; ``all`` stands for `splits`.
+    Raises `ValueError` if there is no such split.
     """
     if str(split) == "all":
         return [(name, name) for name in splits]
@@ -72,20 +59,15 @@ def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     return datasets.SplitDict(infos)
 
 
-@contextlib.contextmanager
-def counts_told(archives: dict[str, str]) -> Iterator[None]:
-    """Say what to do where `datasets` finds other counts than `official_splits`."""
-    try:
-        yield
-    except NonMatchingSplitsSizesError as error:
-        wanted = ", ".join(
-            f"{SOURCES[split].num_examples:,} in {without_secrets(path)}"
-            for split, path in archives.items()
-        )
-        raise NonMatchingSplitsSizesError(
-            f"The archives do not hold the expected numbers of images ({wanted}). For a subset "
-            f"{NO_CHECKS}. {error}"
-        ) from error
+def check_counts(found: datasets.SplitDict, archives: dict[str, str]) -> None:
+    """Raise `NonMatchingSplitsSizesError` if a split has not as many images as the original."""
+    for split, path in archives.items():
+        count, expected = found[split].num_examples, SOURCES[split].num_examples
+        if count != expected:
+            raise NonMatchingSplitsSizesError(
+                f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
+                f"For a subset {NO_CHECKS}."
+            )
 
 
 # ------------------------------------------------------------------------- copies
@@ -103,24 +85,16 @@ LOCKED = (
 
 
 def copy_name(config: str, split: str, path: str, options: Options = None) -> str:
-    """Name the folder of a copy by what is in it.
+    """Name the folder of a copy of the archive or tree at `path` by what is in it.
 
     Of an archive of the official size that is configuration and split. Others are told apart by
     name, size and time of change, and rows in place by the path of the archive, which they hold.
-
-    Parameters
-    ----------
-    config : {"default", "in_place"}
-    split : str
-    path : str
-        Of the archive or tree; empty if it is gone, when only a copy of an official one is found.
-    options : dict, optional
-        Storage options of `fsspec`.
+    Where `path` is empty, as the archive is gone, only the copy of an official one can be found.
     """
     told: list[Any] = []
-    status = status_of_split(path, options) if path else None
-    if status and status.size != SOURCES[split].size:
-        told = [without_secrets(path).rpartition("/")[2], status.size, status.version]
+    was = seen(path, options) if path else {}
+    if was and was["size"] != SOURCES[split].size:
+        told = [without_secrets(path).rpartition("/")[2], *was.values()]
     if path and config == "in_place":
         told.append(path)
     return f"{config}-{split}" + (f"-{hash_of(told)}" if told else "")
@@ -133,8 +107,6 @@ def hash_of(thing: Any) -> str:
 
 def copies_in(cache: str, config: str) -> list[str]:
     """Return the splits of which a cache has a copy of the official archive."""
-    if config != "default":  # what is in place needs the archives
-        return []
     place = f"{cache}/{NAME}/{config}-{{}}/{VERSION}/{DATA_HASH}"
     return [split for split in SOURCES if is_dir(place.format(split))]
 
@@ -145,33 +117,22 @@ def seen(path: str, options: Options = None) -> dict[str, Any]:
     return {"size": status.size, "version": status.version} if status else {}
 
 
-def write_note(folder: str, archives: dict[str, str], hashed: bool, options: Options) -> None:
+def write_note(folder: str, archives: dict[str, str], options: Options) -> None:
     """Note in a copy what it was made of."""
-    note = {
-        split: {**seen(path, options), "sha256": SOURCES[split].sha256 if hashed else None}
-        for split, path in archives.items()
-    }
+    note = {split: seen(path, options) for split, path in archives.items()}
     with io.FileIO(f"{folder}/{NOTE}", "w") as file:
         file.write(json.dumps(note, indent=2).encode())
 
 
 def warn_of_copy(folder: str, split: str, path: str, count: int | None, options: Options) -> None:
-    """Warn if a copy that was there may not be what is asked for.
+    """Warn if a copy, of `count` images, may not be what is asked for.
 
-    Parameters
-    ----------
-    folder : str
-        Of the copy.
-    split : str
-    path : str
-        Of the archive that is there now; empty if there is none.
-    count : int, optional
-        How many images the copy has, if it should be as many as the original.
-    options : dict, optional
-        Storage options of `fsspec`.
+    `path` is that of the archive that is there now, or empty if there is none. Without a
+    `count` it is not held to the original's.
     """
     with io.FileIO(f"{folder}/{NOTE}") as file:
         made_of = json.loads(file.readall())[split]
+    expected = SOURCES[split].num_examples
     if not path:
         logger.warning(f"No {split} archive was found: this is the copy in {folder}.")
     elif seen(path, options).items() - made_of.items():
@@ -179,7 +140,7 @@ def warn_of_copy(folder: str, split: str, path: str, count: int | None, options:
             f"{path} was changed, or only touched or copied, since the copy in {folder} was made "
             f"of it. {AGAIN}"
         )
-    if count not in (None, expected := SOURCES[split].num_examples):
+    if count not in (None, expected):
         logger.warning(
             f"The copy in {folder} has {count:,} {split} images, the original {expected:,}: it was "
             f"made without checks. {AGAIN}"

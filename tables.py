@@ -2,14 +2,12 @@
 
 import itertools
 import os
-import queue
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .rows import Row
 
@@ -45,44 +43,19 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def prefetched(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield items, of which a thread makes the next one while one is used.
-
-    The thread does not keep the process from ending, as one that waits for a server would.
-    """
-    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    made: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def make() -> None:
-        while wanted.get():
-            try:
-                made.put((next(items, None), None))
-            except BaseException as error:
-                made.put((None, error))
-
-    threading.Thread(target=make, name="imagenet2012-tables", daemon=True).start()
-    wanted.put(True)
-    try:
-        while True:
-            item, error = made.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            wanted.put(True)
+    """Yield items, of which a thread makes the next one while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(next, items, None)
+        while (item := made.result()) is not None:
+            made = thread.submit(next, items, None)
             yield item
-    finally:
-        wanted.put(False)
 
 
 def repeated_name(folder: str, prefix: str) -> str | None:
     """Return a file name that appears more than once in the shards of a split in a folder."""
     chunks: list[pa.Array] = []
     for shard in sorted(os.listdir(folder)):
-        if not shard.startswith((f"{prefix}-", f"{prefix}.")):
-            continue
-        if shard.endswith(".parquet"):
-            chunks += pq.read_table(f"{folder}/{shard}", columns=["file_name"])[0].chunks
-        else:
+        if shard.startswith((f"{prefix}-", f"{prefix}.")):
             stream = pa.ipc.open_stream(pa.memory_map(f"{folder}/{shard}"))
             chunks += [batch.column("file_name") for batch in stream]
     names = pa.chunked_array(chunks, pa.string())

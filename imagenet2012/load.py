@@ -12,11 +12,9 @@ from imagenet2012 import imagenet2012 as script
 from imagenet2012.ilsvrc2012 import NAME, SOURCES
 from imagenet2012.imagenet2012 import Imagenet2012
 from imagenet2012.splits import DATA_HASH, cut_split, joined
-from imagenet2012.storage import absolute, is_dir, logger
+from imagenet2012.storage import logger
 
 PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
-# What `datasets.load_dataset` takes and means nothing here.
-MEANINGLESS = ("revision", "save_infos", "trust_remote_code")
 
 
 def register() -> None:
@@ -87,8 +85,6 @@ def load(
     ValueError
         If an option does not exist or contradicts another.
     """
-    _check_contradictions(data_dir, streaming, kwargs)
-    kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
     preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
     mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
     if split is not None:
@@ -97,6 +93,11 @@ def load(
     if not streaming:
         builder.download_and_prepare(**preparing)
         return builder.as_dataset(split=split, in_memory=bool(keep_in_memory))
+    if preparing.get("num_proc") is not None:
+        raise NotImplementedError(
+            "A stream is read where it is iterated: num_proc has no meaning there. For several "
+            "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
+        )
     if mode == datasets.VerificationMode.ALL_CHECKS:
         logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
     builder.mode = mode
@@ -112,27 +113,9 @@ def _stream(builder: Imagenet2012, name: str, part: str) -> datasets.IterableDat
     return builder.of_split(name).as_streaming_dataset(name)
 
 
-def _check_contradictions(data_dir: Any, streaming: bool, options: dict[str, Any]) -> None:
-    """Raise an error for what would be taken otherwise than it is meant."""
-    if streaming and options.get("num_proc") is not None:
-        raise NotImplementedError(
-            "A stream is read where it is iterated: num_proc has no meaning there. For several "
-            "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
-        )
-    names = [config.name for config in Imagenet2012.BUILDER_CONFIGS]
-    if data_dir in names and not is_dir(absolute(data_dir)):
-        raise ValueError(f"{data_dir!r} is a configuration, not a folder: pass name={data_dir!r}.")
-    if data_dir == "":
-        raise ValueError("data_dir is empty: is a variable unset that should hold it?")
-    if isinstance(data_dir, list | tuple | dict):
-        raise TypeError("data_dir is one folder. For archives in several, pass data_files.")
-
-
 def _splits_in(split: Any) -> tuple[str, ...]:
     """Return the splits that an expression names, or none for all that are found."""
-    if isinstance(split, list | tuple):
-        found = [_splits_in(one) for one in split]
-        return () if () in found else tuple(dict.fromkeys(name for one in found for name in one))
-    if str(split) == "all":
+    each = split if isinstance(split, list | tuple) else [split]
+    if "all" in map(str, each):
         return ()
-    return tuple(dict.fromkeys(name for name, _ in cut_split(split, SOURCES)))
+    return tuple(dict.fromkeys(name for one in each for name, _ in cut_split(one, SOURCES)))
