@@ -67,8 +67,7 @@ class FakeHub:
     def repo_info(self, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(private=True)
 
-    def upload_folder(self, **_: Any) -> None:
-        return None
+    def upload_folder(self, **_: Any) -> None: ...
 
 
 def run_command(line: str, folder: Path) -> Result:
@@ -96,14 +95,7 @@ def test_ranks_share_the_images(ran: dict[str, Any]) -> None:
     assert len(names) == len(set(names)) == 300
 
 
-def test_a_cluster_reads_what_was_saved(ran: dict[str, Any]) -> None:
-    assert ran["shared"]["file_name"][:] == ran["train"]["file_name"][:]
-
-
-def test_bytes(ran: dict[str, Any]) -> None:
-    assert ran["jpeg"][:2] == b"\xff\xd8"
-
-
+needs_torch = pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
 BROKEN = {
     "n01440764_1.JPEG": fakes.jpeg(1)[:600],  # cut off
     "n01440764_2.JPEG": b"no image at all",
@@ -153,7 +145,7 @@ def test_broken_images_are_left_out(
 
 
 @pytest.mark.parametrize("config", ["default", "in_place"])
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+@needs_torch
 def test_broken_images_are_left_out_of_batches(
     damaged: Path, config: str, cache: dict[str, Any]
 ) -> None:
@@ -174,11 +166,16 @@ def test_a_moved_archive_is_no_broken_image(damaged: Path, cache: dict[str, Any]
         sound.with_transform(found["without_broken"])[0]
 
 
-def test_subsets(ran: dict[str, Any]) -> None:
+def test_subsets_and_what_is_stored(ran: dict[str, Any]) -> None:
     assert set(ran["first"]["label"]) == set(range(10))
     assert ran["subset"].num_rows == 20
     assert ran["hundred"].num_rows == 20
     assert set(ran["hundred"]["label"]) == {0, 1}
+    assert ran["jpeg"][:2] == b"\xff\xd8"
+    assert ran["shared"]["file_name"][:] == ran["train"]["file_name"][:]
+    assert ran["sizes"].num_rows == 300 and "image" not in ran["sizes"].column_names
+    assert ran["same"]["file_name"][:] == ran["subset"]["file_name"][:]
+    assert ran["same"][0]["image"].mode == "RGB"
 
 
 def test_real_labels_go_by_number(ran: dict[str, Any]) -> None:
@@ -186,30 +183,19 @@ def test_real_labels_go_by_number(ran: dict[str, Any]) -> None:
         assert row["real"] == [int(row["file_name"][15:23]) - 1]
 
 
-def test_parquet_holds_the_images(ran: dict[str, Any]) -> None:
-    assert ran["same"]["file_name"][:] == ran["subset"]["file_name"][:]
-    assert ran["same"][0]["image"].mode == "RGB"
-
-
-def test_sizes(ran: dict[str, Any]) -> None:
-    assert ran["sizes"].num_rows == 300 and "image" not in ran["sizes"].column_names
-
-
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
-def test_resuming_a_permutation(ran: dict[str, Any]) -> None:
+@needs_torch
+def test_resuming_in_place(ran: dict[str, Any]) -> None:
     whole, rest = ran["loader_of"](3), ran["loader_of"](3, seen=128)
     assert list(whole.sampler)[128:] == list(rest.sampler)
     assert sum(len(labels) for _, labels in rest) == 300 - 128
+    assert list(ran["samplers"][0])[64:] == list(ran["resumed"].sampler)
+    assert sum(len(labels) for _, labels in ran["resumed"]) == 100 - 64
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
-def test_torch(ran: dict[str, Any]) -> None:
+@needs_torch
+def test_ranks_in_place(ran: dict[str, Any]) -> None:
     assert sum(len(list(sampler)) for sampler in ran["samplers"]) == 300
     assert len(ran["labels"]) > 0
-
-
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
-def test_parts_for_ranks(ran: dict[str, Any]) -> None:
     names = [name for part in ran["parts"] for name in part["file_name"]]
     assert sorted(names) == sorted(ran["train"]["file_name"])
 
@@ -217,9 +203,3 @@ def test_parts_for_ranks(ran: dict[str, Any]) -> None:
 def test_object_storage(ran: dict[str, Any]) -> None:
     assert len(ran["near"]) == len(ran["validation"])
     assert next(iter(ran["far"]))["image"].mode == "RGB"
-
-
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
-def test_resuming_a_rank(ran: dict[str, Any]) -> None:
-    assert list(ran["samplers"][0])[64:] == list(ran["resumed"].sampler)
-    assert sum(len(labels) for _, labels in ran["resumed"]) == 100 - 64
