@@ -283,7 +283,7 @@ def test_another_process_fetches_the_headers_together(
         (kept,) = tmp_path.rglob("headers/*.json")
         if number == 1:
             kept.write_text('[-512, 99999999999, null, "x"]')
-    assert together[1] > max(together[::2])
+    assert together[1] >= 4 > max(together[::2])
 
 
 # ------------------------------------------------------------------------- failures
