@@ -196,7 +196,7 @@ def find_archives(data_dir: str | None, options: Options = None) -> dict[str, st
 
     Without a folder it is the folder that ``IMAGENET2012_DIR`` names, else the working directory.
     """
-    named = os.environ.get(FOLDER_VARIABLE)
+    named = os.getenv(FOLDER_VARIABLE)
     folder = data_dir or absolute(named or ".")
     if found := archives_in(folder, options):
         return found

@@ -168,7 +168,7 @@ def open_named(path: str) -> File:
             if status_of(path):  # it exists: something else is wrong with it
                 raise
             missing = error
-    name, folder = path.rpartition("/")[2], os.environ.get(FOLDER_VARIABLE)
+    name, folder = path.rpartition("/")[2], os.getenv(FOLDER_VARIABLE)
     if name not in NAMES or not (missing or name == path):
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
         raise missing or ArchiveError(path, problem, advice=KNOWN_NAMES)
@@ -200,7 +200,7 @@ def check_in_place(path: str, options: Options) -> None:
     if is_url(path) and name not in NAMES:
         problem = "has not the name of an original archive, by which rows in place find it."
         raise ArchiveError(path, problem, advice=KNOWN_NAMES)
-    if is_url(path) and absolute(os.environ.get(FOLDER_VARIABLE, "")) != folder:
+    if is_url(path) and absolute(os.getenv(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"
         raise ArchiveError(path, problem, advice=advice)

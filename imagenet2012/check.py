@@ -276,7 +276,7 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
 
 def _read_shard(path: Path, plan: Plan, problems: Faults) -> None:
     """Note what is wrong with the pages of a shard, and with the images that it points to."""
-    is_here = plan.in_place and not is_url(absolute(os.environ.get(FOLDER_VARIABLE, "")))
+    is_here = plan.in_place and not is_url(absolute(os.getenv(FOLDER_VARIABLE, "")))
     places: list[str] = []
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -36,7 +36,7 @@ SHOWN = 5  # places of a problem, without --verbose
 
 def folder_of(given: str | None) -> str:
     """Return the folder of the archives: the one that was typed, or that the variable names."""
-    given = os.environ.get(FOLDER_VARIABLE, "") if given is None else given
+    given = os.getenv(FOLDER_VARIABLE, "") if given is None else given
     if not given.strip():
         raise click.UsageError(f"DIR is missing or empty, and {FOLDER_VARIABLE} is not set.")
     return absolute(given)
