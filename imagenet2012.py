@@ -16,7 +16,6 @@ modules named for their subjects. Paths in them are strings with ``/``, and only
 """
 
 import dataclasses
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,6 @@ from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 from .archives import (
     INSTRUCTIONS,
     check_kind,
-    check_options,
     check_sha256,
     check_size,
     check_space,
@@ -46,8 +44,8 @@ from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
     cache_errors,
-    check_counts,
     check_not_starting,
+    check_prepared,
     clear_leftovers,
     copies_in,
     copy_name,
@@ -59,7 +57,7 @@ from .splits import (
     write_note,
 )
 from .storage import absolute, is_dir
-from .tables import prefetched, repeated_name, tables_of
+from .tables import prefetched, tables_of
 from .tar_reader import TarReader as TarReader
 from .trees import FolderReader as FolderReader
 
@@ -97,8 +95,7 @@ class Imagenet2012Config(datasets.BuilderConfig):
         return self.copy or super().create_config_id(*args, **kwargs)
 
 
-OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
-OPTIONS += [o for o in inspect.signature(datasets.DatasetBuilder).parameters if o != "features"]
+VALUES = {"label_names": ("words", "wnid"), "order": ("archive", "mixed")}
 
 # ------------------------------------------------------------------------- the builder
 
@@ -115,15 +112,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     Parameters
     ----------
-    cache_dir : str, optional
     data_dir : str or path-like, optional
         Folder of the archives; ``~`` and relative paths are understood.
     data_files : dict, optional
         Path of the archive of each split, instead.
-    config_name, label_names, order, splits
-        See `Imagenet2012Config`.
     **kwargs
-        As for `datasets.DatasetBuilder`.
+        The fields of `Imagenet2012Config`, and all that `datasets.DatasetBuilder` takes.
 
     Attributes
     ----------
@@ -149,8 +143,11 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def __init__(self, cache_dir: str | None = None, **kwargs: Any) -> None:
         self._given = {"cache_dir": cache_dir, **kwargs}
         name = kwargs.get("config_name") or self.DEFAULT_CONFIG_NAME
-        chosen = {key: value for key, value in kwargs.items() if key != "config_name"}
-        check_options({"name": name, **chosen}, OPTIONS)
+        for option, values in VALUES.items():
+            if kwargs.get(option) not in (None, *values):
+                raise ValueError(f"{option} is {' or '.join(values)}, not {kwargs[option]!r}.")
+        if kwargs.get("features") is not None:
+            raise ValueError("The features are fixed: cast() the dataset, or cast_column().")
         if kwargs.get("data_dir") is not None:
             kwargs["data_dir"] = absolute(kwargs["data_dir"])
         options, files = kwargs.get("storage_options"), kwargs.pop("data_files", None)
@@ -260,7 +257,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
         self.info.splits = datasets.SplitDict(infos, dataset_name=NAME)
-        self.info.dataset_size = sum(one.info.dataset_size or 0 for one in builders)
 
     def _download_and_prepare(
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
@@ -271,12 +267,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self.info.download_checksums = None
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
         prepare(self, dl_manager, verification_mode, **kwargs)
-        if self._checks:
-            check_counts(self.info.splits, self._chosen)
-        # A class is read in one stretch, whose rows tell if a name appears twice.
-        for split in self._chosen.keys() - {"train"}:
-            if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
-                raise ArchiveError(self._chosen[split], f"{name!r} appears twice in it.")
+        check_prepared(self._output_dir, self._chosen, self.info.splits, self._checks)
         write_note(self._output_dir, self._chosen, self.storage_options)
 
     # --------------------------------------------------------------------- the archives
@@ -316,15 +307,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             whole = [s for s, kwargs in given.items() if kwargs["was"]["size"] == SOURCES[s].size]
             self.info.splits = official_splits(whole) if whole else None
         else:
-            self._check_copy(sum(p.size for kwargs in given.values() for p in kwargs["parts"]))
+            size = sum(part.size for kwargs in given.values() for part in kwargs["parts"])
+            check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
+            if self.mode == datasets.VerificationMode.ALL_CHECKS:
+                for split, path in self._chosen.items():
+                    check_sha256(split, path, self.storage_options)
         return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
-
-    def _check_copy(self, size: int) -> None:
-        """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
-        check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
-        if self.mode == datasets.VerificationMode.ALL_CHECKS:
-            for split, path in self._chosen.items():
-                check_sha256(split, path, self.storage_options)
 
     def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""

@@ -15,9 +15,10 @@ import datasets
 from datasets.exceptions import NonMatchingSplitsSizesError
 
 from .archives import meant
-from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, without_secrets
+from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, ArchiveError, without_secrets
 from .remote import Options
 from .storage import absolute, is_dir, logger
+from .tables import repeated_name
 from .trees import status_of_split
 
 # ------------------------------------------------------------------------- expressions and counts
@@ -57,17 +58,6 @@ def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
     """Return the counts that the splits should have."""
     infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
     return datasets.SplitDict(infos)
-
-
-def check_counts(found: datasets.SplitDict, archives: dict[str, str]) -> None:
-    """Raise `NonMatchingSplitsSizesError` if a split has not as many images as the original."""
-    for split, path in archives.items():
-        count, expected = found[split].num_examples, SOURCES[split].num_examples
-        if count != expected:
-            raise NonMatchingSplitsSizesError(
-                f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
-                f"For a subset {NO_CHECKS}."
-            )
 
 
 # ------------------------------------------------------------------------- copies
@@ -115,6 +105,22 @@ def seen(path: str, options: Options = None) -> dict[str, Any]:
     """Return what tells an archive or tree from another: size, and time of change or ETag."""
     status = status_of_split(path, options)
     return {"size": status.size, "version": status.version} if status else {}
+
+
+def check_prepared(
+    folder: str, archives: dict[str, str], found: datasets.SplitDict, checks: bool
+) -> None:
+    """Check what was prepared in a folder, of no other counts than the original if `checks`."""
+    for split, path in archives.items():
+        count, expected = found[split].num_examples, SOURCES[split].num_examples
+        if checks and count != expected:
+            raise NonMatchingSplitsSizesError(
+                f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
+                f"For a subset {NO_CHECKS}."
+            )
+        # A class is read in one stretch, whose rows tell if a name appears twice.
+        if split != "train" and (name := repeated_name(folder, f"{NAME}-{split}")):
+            raise ArchiveError(path, f"{name!r} appears twice in it.")
 
 
 def write_note(folder: str, archives: dict[str, str], options: Options) -> None:
