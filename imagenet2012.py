@@ -2,9 +2,7 @@
 
     import imagenet2012
 
-    ds = imagenet2012.load("~/imagenet")                                     # Arrow copy
-    ds = imagenet2012.load("~/imagenet", "in_place")                         # no copy
-    ds = imagenet2012.load("~/imagenet", split="train", streaming=True)      # no preparation
+    ds = imagenet2012.load("~/imagenet")
 
 The folder holds ``ILSVRC2012_img_train.tar`` and/or ``ILSVRC2012_img_val.tar`` (and, if wanted, the
 test archive), fetched by hand from https://image-net.org/download-images. Nothing is extracted.
@@ -34,7 +32,7 @@ from .archives import (
     warn_of_missing,
 )
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
-from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
+from .ilsvrc2012 import INFO, NAME, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
 from .parts import Part
 
@@ -45,16 +43,14 @@ from .splits import (
     DATA_HASH,
     cache_errors,
     check_not_starting,
-    check_prepared,
     clear_leftovers,
     copies_in,
     copy_name,
+    finish_copy,
     hash_of,
     joined,
-    official_splits,
     seen,
     warn_of_copy,
-    write_note,
 )
 from .storage import absolute, is_dir
 from .tables import prefetched, tables_of
@@ -77,18 +73,15 @@ class Imagenet2012Config(datasets.BuilderConfig):
         Names of the classes: the Hub's ``imagenet-1k``'s ("tench"), or WordNet identifiers
         ("n01440764") as in TensorFlow Datasets. The labels are the same.
     order : {"archive", "mixed"}, optional
-        Of a stream: as in the archives, where a class follows another, or so that the classes are
-        mixed, which is the default. What is prepared is in the order of the archives.
+        Of a stream: as in the archives, class after class, or the classes mixed (the default).
     splits : tuple of str
         Which splits; without them, all whose archives are found.
-    copy : str
-        The name of the folder of the copy in the cache, which the builder sets.
     """
 
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
-    copy: str = ""
+    copy: str = ""  # the name of the folder in the cache, which the builder sets
 
     def create_config_id(self, *args: Any, **kwargs: Any) -> str:
         """Return the name of the folder of the copy."""
@@ -110,14 +103,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     several splits makes one of each, and hands on what it is asked for. They are prepared as tables
     and streamed as examples, each of which is several times as fast as the other would be.
 
-    Parameters
-    ----------
-    data_dir : str or path-like, optional
-        Folder of the archives; ``~`` and relative paths are understood.
-    data_files : dict, optional
-        Path of the archive of each split, instead.
-    **kwargs
-        The fields of `Imagenet2012Config`, and all that `datasets.DatasetBuilder` takes.
+    It takes what `datasets.DatasetBuilder` takes, and the fields of `Imagenet2012Config`.
 
     Attributes
     ----------
@@ -148,17 +134,20 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 raise ValueError(f"{option} is {' or '.join(values)}, not {kwargs[option]!r}.")
         if kwargs.get("features") is not None:
             raise ValueError("The features are fixed: cast() the dataset, or cast_column().")
-        if kwargs.get("data_dir") is not None:
-            kwargs["data_dir"] = absolute(kwargs["data_dir"])
-        options, files = kwargs.get("storage_options"), kwargs.pop("data_files", None)
+        folder, files = kwargs.get("data_dir"), kwargs.pop("data_files", None)
+        if folder is not None:
+            folder = kwargs["data_dir"] = absolute(folder)
+        options = kwargs.get("storage_options")
         self._not_found: ManualDownloadError | None = None
         self._of_split: dict[str, Imagenet2012] = {}
         self.archives: dict[str, str] = {}
         try:
-            folder = kwargs.get("data_dir")
-            self.archives = (
-                given_archives(files, folder, options) if files else find_archives(folder, options)
-            )
+            if files:
+                self.archives = given_archives(files, folder, options)
+            else:
+                self.archives = find_archives(folder, options)
+                if folder and not kwargs.get("splits"):
+                    warn_of_missing(self.archives, options)
         except ManualDownloadError as error:
             self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
@@ -167,8 +156,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if len(self.splits) == 1:
             (split,) = self.splits
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
-        # A batch of images is held in memory. Rows in place are small, and each of their batches
-        # takes 64 kB in a process that loads them.
+        # A batch of images is held in memory. One of rows in place costs who loads them 64 kB.
         batch = 10_000 if name == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
@@ -190,8 +178,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _name_classes(self) -> None:
         """Put on the features anew, as a copy may be stored with others."""
-        self.info = RowInfo(**vars(self.info))
-        self.info.features = self._features()
+        self.info = RowInfo(**{**vars(self.info), "features": self._features()})
 
     def of_split(self, split: str) -> "Imagenet2012":
         """Return the builder of one split."""
@@ -212,26 +199,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         """Prepare what is not there yet; see `datasets.DatasetBuilder.download_and_prepare`.
 
-        Raises
-        ------
-        ManualDownloadError
-            If there is neither an archive nor a copy of it.
-        ArchiveError
-            If an archive is not what it should be.
+        Raises `ManualDownloadError` if there is neither an archive nor a copy of it, `ArchiveError`
+        if an archive is not what it should be.
         """
         if output_dir is not None:
-            raise ValueError(
-                "A copy is made in cache_dir; save_to_disk or to_parquet write others."
-            )
+            raise ValueError("A copy lies in cache_dir. Elsewhere, save_to_disk or to_parquet it.")
         if self.config.order == "mixed":
-            raise ValueError(
-                'order="mixed" is for streams (streaming=True): what is prepared is in the order '
-                "of the archives. `imagenet2012 export` writes a shuffled copy."
-            )
+            raise ValueError('order="mixed" is for streams. `imagenet2012 export` shuffles a copy.')
         if not self.splits:
             raise self._missing()
         self.mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
-        self._warn_of_missing()
         if len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
         if not is_dir(self.cache_dir):
@@ -239,13 +216,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
-        count = self.info.splits[split].num_examples if self._checks else None
         path = self.archives.get(split, "")
-        warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
+        warn_of_copy(self.cache_dir, split, path, self._count(split), self.storage_options)
 
     @property
     def _checks(self) -> bool:
         return self.mode != datasets.VerificationMode.NO_CHECKS
+
+    def _count(self, split: str) -> int | None:
+        """Return how many images were prepared, if they should be as many as the original's."""
+        return self.info.splits[split].num_examples if self._checks else None
 
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
@@ -263,12 +243,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         clear_leftovers(self._output_dir)
         self._name_classes()
-        self.info.splits = None  # recorded counts and checksums would be held to what it finds
-        self.info.download_checksums = None
+        # Recorded ones would be held to what it finds.
+        self.info.splits = self.info.download_checksums = None
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
         prepare(self, dl_manager, verification_mode, **kwargs)
-        check_prepared(self._output_dir, self._chosen, self.info.splits, self._checks)
-        write_note(self._output_dir, self._chosen, self.storage_options)
+        for split, path in self._chosen.items():
+            finish_copy(self._output_dir, split, path, self._count(split), self.storage_options)
 
     # --------------------------------------------------------------------- the archives
 
@@ -282,10 +262,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return self._not_found or ManualDownloadError(
             f"No archive of the {' and '.join(self.splits)} split, only {found}.\n\n{INSTRUCTIONS}"
         )
-
-    def _warn_of_missing(self) -> None:
-        if self.config.data_dir and self.archives and not self.config.splits:
-            warn_of_missing(self.archives, self.storage_options)
 
     def check_archives(self, strict: bool) -> None:
         """Check what the archives are; of another size only warn unless `strict`."""
@@ -303,10 +279,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self.check_archives(strict=not streaming)
         order = (self.config.order or "mixed") if streaming else "archive"
         given = {s: self._gen_kwargs(s, p, order, streaming) for s, p in self._chosen.items()}
-        if streaming:  # so that a program can know the length of an epoch
-            whole = [s for s, kwargs in given.items() if kwargs["was"]["size"] == SOURCES[s].size]
-            self.info.splits = official_splits(whole) if whole else None
-        else:
+        if not streaming:
             size = sum(part.size for kwargs in given.values() for part in kwargs["parts"])
             check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
             if self.mode == datasets.VerificationMode.ALL_CHECKS:
@@ -342,12 +315,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             raise DatasetGenerationError(f"{type(error).__name__}: {error}") from error
 
     def _rows(
-        self,
-        split: str,
-        path: str,
-        was: dict[str, Any],
-        parts: tuple[Part, ...],
-        stretches: list[Stretch],
+        self, split: str, path: str, was: Any, parts: tuple[Part, ...], stretches: list[Stretch]
     ) -> Iterator[Row]:
         """Yield the rows of stretches, perhaps in a new process."""
         if seen(path, self.storage_options) != was:
@@ -357,16 +325,13 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         reader = RowReader(split, parts, validation, in_place, self.storage_options, self._checks)
         yield from reader.rows(stretches)
 
-    # --------------------------------------------------------------------- what is given
-
     def as_dataset(self, split: Any = None, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
 
         def give(name: str, part: str) -> datasets.Dataset:
             builder = self.of_split(name)
             builder._name_classes()
-            with cache_errors(self._cache_dir_root):
-                return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
+            return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
 
         if split is None:
             return datasets.DatasetDict({name: give(name, name) for name in self.splits})
@@ -375,11 +340,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _get_dataset_fingerprint(self, split: Any) -> str:
         """Tell datasets with other names of the classes apart, and what `map` makes of them."""
         fingerprint = super()._get_dataset_fingerprint(split)
-        names = self.config.label_names
-        return fingerprint if names == "words" else hash_of([fingerprint, names])
+        return fingerprint if self.config.label_names == "words" else hash_of(fingerprint)
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._name_classes()
-        self._warn_of_missing()
         return super().as_streaming_dataset(split, base_path)

@@ -21,7 +21,7 @@ from .storage import absolute, is_dir, logger
 from .tables import repeated_name
 from .trees import status_of_split
 
-# ------------------------------------------------------------------------- expressions and counts
+# ------------------------------------------------------------------------- expressions
 
 
 def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
@@ -52,12 +52,6 @@ def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -
     if len(parts) == 1:
         return parts[0]
     return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
-
-
-def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
-    """Return the counts that the splits should have."""
-    infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
-    return datasets.SplitDict(infos)
 
 
 # ------------------------------------------------------------------------- copies
@@ -107,27 +101,24 @@ def seen(path: str, options: Options = None) -> dict[str, Any]:
     return {"size": status.size, "version": status.version} if status else {}
 
 
-def check_prepared(
-    folder: str, archives: dict[str, str], found: datasets.SplitDict, checks: bool
+def finish_copy(
+    folder: str, split: str, path: str, count: int | None, options: Options = None
 ) -> None:
-    """Check what was prepared in a folder, of no other counts than the original if `checks`."""
-    for split, path in archives.items():
-        count, expected = found[split].num_examples, SOURCES[split].num_examples
-        if checks and count != expected:
-            raise NonMatchingSplitsSizesError(
-                f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
-                f"For a subset {NO_CHECKS}."
-            )
-        # A class is read in one stretch, whose rows tell if a name appears twice.
-        if split != "train" and (name := repeated_name(folder, f"{NAME}-{split}")):
-            raise ArchiveError(path, f"{name!r} appears twice in it.")
+    """Check a copy that was just made of the archive at `path`, and note in it what that was.
 
-
-def write_note(folder: str, archives: dict[str, str], options: Options) -> None:
-    """Note in a copy what it was made of."""
-    note = {split: seen(path, options) for split, path in archives.items()}
+    Without a `count` it is not held to the original's.
+    """
+    expected = SOURCES[split].num_examples
+    if count not in (None, expected):
+        raise NonMatchingSplitsSizesError(
+            f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
+            f"For a subset {NO_CHECKS}."
+        )
+    # A class is read in one stretch, whose rows tell if a name appears twice.
+    if split != "train" and (name := repeated_name(folder, f"{NAME}-{split}")):
+        raise ArchiveError(path, f"{name!r} appears twice in it.")
     with io.FileIO(f"{folder}/{NOTE}", "w") as file:
-        file.write(json.dumps(note, indent=2).encode())
+        file.write(json.dumps({split: seen(path, options)}, indent=2).encode())
 
 
 def warn_of_copy(folder: str, split: str, path: str, count: int | None, options: Options) -> None:
