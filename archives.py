@@ -229,14 +229,15 @@ def given_archives(
     return {split: archives[split] for split in SOURCES if split in archives}
 
 
-def warn_of_missing(archives: dict[str, str], options: Options = None) -> None:
-    """Warn of images that were not found beside others."""
+def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Options = None) -> None:
+    """Warn of images that were not found beside others; without checks, of what is left out."""
     folder = next(iter(archives.values())).rpartition("/")[0]
     for split, word in (("train", "train"), ("validation", "val")):
         if split not in archives:
             names = [name for name in _listed(folder, options) if word in name.lower()]
             hints = _hints(folder, names, options, archives)
-            logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
+            if hints or checks:
+                logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
 
 
 # ------------------------------------------------------------------------- checking

@@ -75,15 +75,11 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
 def naming(error: Exception, name: str) -> Exception:
     """Return the same error with the image's name in its message, or an `OSError` that has it."""
     text = _OBJECT.sub("", str(error)) or type(error).__name__  # a `MemoryError` has no text
-    if not name or name in text:
+    if not name:
         return error
-    arguments, message = error.args, f"{name}: {text}"
-    error.args = (message,)
-    if str(error) == message:
-        return error
-    # Some errors make their text of something else, as `SyntaxError` and `UnicodeDecodeError` do.
-    error.args = arguments
-    return OSError(f"{name}: {type(error).__name__}: {text}")
+    error.args = (f"{name}: {text}",)
+    # Some errors make their text of something else, as `OSError` and `UnicodeDecodeError` do.
+    return error if name in str(error) else OSError(f"{name}: {type(error).__name__}: {text}")
 
 
 # ------------------------------------------------------------------------- batches of images
@@ -97,9 +93,8 @@ def announced(images: Iterable[Any]) -> Iterator[Any]:
 
 
 def _announce(image: Any) -> Any:
-    path = image["path"] if isinstance(image, dict) and image["bytes"] is None else None
-    if path and (path.startswith(PREFIX) or not is_url(path)):
-        announce_place(path)
+    if isinstance(image, dict) and image["bytes"] is None and image["path"]:
+        announce_place(image["path"])
     return image
 
 
@@ -134,15 +129,12 @@ class NamedImage(datasets.Image):
 
     def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PIL.Image.Image:
         """Decode as `datasets.Image` does."""
-        if not self.decode or not isinstance(value, dict):
-            return super().decode_example(value, token_per_repo_id=token_per_repo_id)
         path, data = value["path"], value["bytes"]
-        if data is None and path and (path.startswith(PREFIX) or not is_url(path)):
-            # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
-            data = read_place(path)
-        if data is None:
+        is_elsewhere = not path or (is_url(path) and not path.startswith(PREFIX))
+        if not self.decode or (data is None and is_elsewhere):
             return super().decode_example(value, token_per_repo_id=token_per_repo_id)
-        return decode_image(data, path or "", self.mode)
+        # `datasets` would look at the URL in many ways before it opens it, a tenth of the time.
+        return decode_image(read_place(path) if data is None else data, path or "", self.mode)
 
     def __eq__(self, other: object) -> bool:
         """Be equal to the `datasets.Image` that it is stored as."""

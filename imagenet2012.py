@@ -32,7 +32,7 @@ from .archives import (
     warn_of_missing,
 )
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
-from .ilsvrc2012 import INFO, NAME, VERSION, ArchiveError, read_labels, without_secrets
+from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
 from .parts import Part
 
@@ -56,8 +56,6 @@ from .storage import absolute, is_dir
 from .tables import prefetched, tables_of
 from .tar_reader import TarReader as TarReader
 from .trees import FolderReader as FolderReader
-
-# ------------------------------------------------------------------------- what can be chosen
 
 
 @dataclasses.dataclass
@@ -89,8 +87,6 @@ class Imagenet2012Config(datasets.BuilderConfig):
 
 
 VALUES = {"label_names": ("words", "wnid"), "order": ("archive", "mixed")}
-
-# ------------------------------------------------------------------------- the builder
 
 
 class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
@@ -132,8 +128,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         for option, values in VALUES.items():
             if kwargs.get(option) not in (None, *values):
                 raise ValueError(f"{option} is {' or '.join(values)}, not {kwargs[option]!r}.")
-        if kwargs.get("features") is not None:
-            raise ValueError("The features are fixed: cast() the dataset, or cast_column().")
         folder, files = kwargs.get("data_dir"), kwargs.pop("data_files", None)
         if folder is not None:
             folder = kwargs["data_dir"] = absolute(folder)
@@ -142,12 +136,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._of_split: dict[str, Imagenet2012] = {}
         self.archives: dict[str, str] = {}
         try:
-            if files:
-                self.archives = given_archives(files, folder, options)
-            else:
-                self.archives = find_archives(folder, options)
-                if folder and not kwargs.get("splits"):
-                    warn_of_missing(self.archives, options)
+            self.archives = (
+                given_archives(files, folder, options) if files else find_archives(folder, options)
+            )
         except ManualDownloadError as error:
             self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
@@ -156,6 +147,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if len(self.splits) == 1:
             (split,) = self.splits
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
+        if kwargs.get("features"):
+            kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory. One of rows in place costs who loads them 64 kB.
         batch = 10_000 if name == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
@@ -178,7 +171,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _name_classes(self) -> None:
         """Put on the features anew, as a copy may be stored with others."""
-        self.info = RowInfo(**{**vars(self.info), "features": self._features()})
+        features = self._given.get("features") or self._features()
+        self.info = RowInfo(**{**vars(self.info), "features": features})
 
     def of_split(self, split: str) -> "Imagenet2012":
         """Return the builder of one split."""
@@ -202,13 +196,14 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         Raises `ManualDownloadError` if there is neither an archive nor a copy of it, `ArchiveError`
         if an archive is not what it should be.
         """
-        if output_dir is not None:
-            raise ValueError("A copy lies in cache_dir. Elsewhere, save_to_disk or to_parquet it.")
+        if output_dir is not None or kwargs.get("file_format") not in (None, "arrow"):
+            raise ValueError("A copy is Arrow in cache_dir. `imagenet2012 export` writes others.")
         if self.config.order == "mixed":
             raise ValueError('order="mixed" is for streams. `imagenet2012 export` shuffles a copy.')
         if not self.splits:
             raise self._missing()
         self.mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+        self._warn_of_missing()
         if len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
         if not is_dir(self.cache_dir):
@@ -217,15 +212,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
         path = self.archives.get(split, "")
-        warn_of_copy(self.cache_dir, split, path, self._count(split), self.storage_options)
+        count = self.info.splits[split].num_examples if self._checks else None
+        warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
 
     @property
     def _checks(self) -> bool:
         return self.mode != datasets.VerificationMode.NO_CHECKS
-
-    def _count(self, split: str) -> int | None:
-        """Return how many images were prepared, if they should be as many as the original's."""
-        return self.info.splits[split].num_examples if self._checks else None
 
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
@@ -248,7 +240,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
         prepare(self, dl_manager, verification_mode, **kwargs)
         for split, path in self._chosen.items():
-            finish_copy(self._output_dir, split, path, self._count(split), self.storage_options)
+            count = self.info.splits[split].num_examples if self._checks else None
+            finish_copy(self._output_dir, split, path, count, self.storage_options)
 
     # --------------------------------------------------------------------- the archives
 
@@ -262,6 +255,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return self._not_found or ManualDownloadError(
             f"No archive of the {' and '.join(self.splits)} split, only {found}.\n\n{INSTRUCTIONS}"
         )
+
+    def _warn_of_missing(self) -> None:
+        if self.config.data_dir and self.archives and not self.config.splits:
+            warn_of_missing(self.archives, self._checks, self.storage_options)
 
     def check_archives(self, strict: bool) -> None:
         """Check what the archives are; of another size only warn unless `strict`."""
@@ -285,7 +282,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if self.mode == datasets.VerificationMode.ALL_CHECKS:
                 for split, path in self._chosen.items():
                     check_sha256(split, path, self.storage_options)
-        return [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
+        generators = [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
+        for one in generators if self._checks else ():  # so that a progress bar has an end
+            one.split_info.num_examples = SOURCES[one.name].num_examples
+        return generators
 
     def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
@@ -345,4 +345,5 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         self._name_classes()
+        self._warn_of_missing()
         return super().as_streaming_dataset(split, base_path)

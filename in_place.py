@@ -7,7 +7,7 @@ import itertools
 import operator
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -32,15 +32,14 @@ from .tar_reader import REGULAR, Member, read_header
 from .trees import in_threads
 
 PREFIX = "imagenet2012://"
+Place = tuple[str, int, int, str]  # path of the archive, offset, size, file name
 # Larger images are rare: of these the header is read first, so that a forged size is found out
 # before so much is read.
 LARGE_IMAGE = 1 << 20
 
 # The bytes of a path need not be UTF-8.
-_quoted = functools.lru_cache(maxsize=8)(
-    functools.partial(quote, safe="", errors="surrogateescape")
-)
-_unquoted = functools.lru_cache(maxsize=8)(functools.partial(unquote, errors="surrogateescape"))
+_quoted = functools.lru_cache(8)(functools.partial(quote, safe="", errors="surrogateescape"))
+_unquoted = functools.lru_cache(8)(functools.partial(unquote, errors="surrogateescape"))
 
 # ------------------------------------------------------------------------- the file system
 
@@ -70,18 +69,11 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         return f"{PREFIX}{_quoted(path)}/{member.header}-{member.size}/{member.name}"
 
     @classmethod
-    def parse(cls, url: str) -> tuple[str, int, int, str]:
-        """Return the parts of a URL: path of the archive, offset, size, file name.
-
-        Raises
-        ------
-        FileNotFoundError
-            If it is no such URL.
-        """
+    def parse(cls, url: str) -> Place:
+        """Return the parts of a URL: path of the archive, offset, size, file name."""
         if not (match := cls._URL.fullmatch(url.removeprefix(PREFIX))):
-            raise FileNotFoundError(
-                errno.ENOENT, "not the URL of an image in an ILSVRC2012 archive", url
-            )
+            problem = "not the URL of an image in an ILSVRC2012 archive"
+            raise FileNotFoundError(errno.ENOENT, problem, url)
         path, header, size, name = match.groups()
         return _unquoted(path), int(header), int(size), name
 
@@ -97,11 +89,14 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path, offset, size, name = cls.parse(url)
         file = open_named(path)
         try:
-            if (data := _read_proven(file, offset, size, name)) is not None:
-                return data
+            data = _read_proven(file, offset, size, name)
         except ArchiveError:
-            _open_remote.cache_clear()  # what took the place of an object is opened anew
-            raise
+            if not file.is_remote:
+                raise
+            _open_remote.cache_clear()  # what may have taken the object's place is opened, once
+            data = _read_proven(open_named(path), offset, size, name)
+        if data is not None:
+            return data
         advice = (
             "The archive was replaced, cut or damaged since the dataset was made. If it is right "
             "now, load it again from its folder; an index must be made again."
@@ -112,12 +107,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """Return an image's bytes, or some of them, from the end if negative; see `read_image`."""
-        data = self.read_image(path)
-        return data[start:end] if start or end is not None else data
-
-    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
-        """Open an image; what else the parent's method prepares costs as much as the reading."""
-        return self._open(path) if mode == "rb" else super().open(path, mode, **kwargs)
+        return self.read_image(path)[start:end]
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> MemberFile:
         if mode != "rb":
@@ -129,16 +119,11 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         path = self._strip_protocol(path)
         return {"name": path, "size": self.parse(path)[2], "type": "file"}
 
-    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """Return the file itself: there are no folders to list."""
-        return [self.info(path)] if detail else [self.info(path)["name"]]
-
 
 def _is_header_of(block: bytes, name: str, size: int) -> bool:
     header = read_header(block)
-    if header is None or header.kind not in REGULAR:
-        return False
-    return (header.name, header.size) == (name, size)
+    found = header and header.kind in REGULAR and (header.name, header.size)
+    return found == (name, size)
 
 
 def _read_proven(file: File, offset: int, size: int, name: str) -> bytes | None:
@@ -159,6 +144,7 @@ def _fits(file: File, offset: int, size: int) -> bool:
 # ------------------------------------------------------------------------- which archive
 
 NAMES = tuple(name for source in SOURCES.values() for name in source.file_names)
+KNOWN_NAMES = f"Known are {', '.join(NAMES)}."
 
 
 def open_named(path: str) -> File:
@@ -185,7 +171,7 @@ def open_named(path: str) -> File:
     name, folder = path.rpartition("/")[2], os.environ.get(FOLDER_VARIABLE)
     if name not in NAMES or not (missing or name == path):
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
-        raise missing or ArchiveError(path, problem, advice=f"Known are {', '.join(NAMES)}.")
+        raise missing or ArchiveError(path, problem, advice=KNOWN_NAMES)
     if not folder:
         advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
         problem = f"is wanted, and {FOLDER_VARIABLE} is not set."
@@ -205,32 +191,26 @@ def check_in_place(path: str, options: Options) -> None:
 
     They hold its name alone, which is looked for in the folder that ``IMAGENET2012_DIR`` names.
     """
-    if not is_url(path):
-        return
     folder, _, name = path.rpartition("/")
-    if options:
+    if is_url(path) and options:
         problem = "in place, images are read without storage_options, which rows do not hold."
         advice = "Put credentials and endpoint where the file system looks for them by itself: for "
         advice += "S3, into AWS_… variables or ~/.aws; for others, into fsspec's configuration."
-    elif name not in NAMES:
+        raise ArchiveError(path, problem, advice=advice)
+    if is_url(path) and name not in NAMES:
         problem = "has not the name of an original archive, by which rows in place find it."
-        advice = f"Known are {', '.join(NAMES)}."
-    elif absolute(os.environ.get(FOLDER_VARIABLE, "")) != folder:
+        raise ArchiveError(path, problem, advice=KNOWN_NAMES)
+    if is_url(path) and absolute(os.environ.get(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"
-    else:
-        return
-    raise ArchiveError(path, problem, advice=advice)
+        raise ArchiveError(path, problem, advice=advice)
 
 
 def place_of(file: File, member: Member) -> str:
     """Return the URL by which a member can be read.
 
-    Raises
-    ------
-    ArchiveError
-        If the header directly before the data does not hold name and size, so that it could not be
-        proven: that of a long name stands in an extension header.
+    Raises `ArchiveError` if the header directly before the data does not hold name and size, so
+    that it could not be proven: that of a long name stands in an extension header.
     """
     if member.header != member.start:
         header = read_header(file.read(member.header, BLOCK))
@@ -266,18 +246,16 @@ def announce_place(path: str) -> None:
 
 def missing_images(paths: Sequence[str]) -> Iterator[str]:
     """Yield the names of images in place that are not where rows say, by headers and files."""
-    urls = [path for path in paths if path.startswith(PREFIX)]
     files = [path for path in paths if not path.startswith(PREFIX)]
-    for path, exists in zip(files, in_threads(os.path.exists, files), strict=True):
-        if not exists:
-            yield path
-    places = sorted(map(Imagenet2012FileSystem.parse, urls))
+    exist = in_threads(os.path.exists, files)
+    yield from (path for path, exists in zip(files, exist, strict=True) if not exists)
+    places = sorted(Imagenet2012FileSystem.parse(p) for p in paths if p.startswith(PREFIX))
     for path, chosen in itertools.groupby(places, operator.itemgetter(0)):
-        yield from _missing_members(open_named(path), list(chosen))
+        yield from _missing_members(open_named(path), chosen)
 
 
-def _missing_members(file: File, places: list[tuple[str, int, int, str]]) -> Iterator[str]:
-    def announced(place: tuple[str, int, int, str]) -> tuple[str, int, int, str]:
+def _missing_members(file: File, places: Iterable[Place]) -> Iterator[str]:
+    def announced(place: Place) -> Place:
         file.announce(place[1], BLOCK)
         return place
 

@@ -20,7 +20,7 @@ from .parts import BLOCK, Region
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
-THREADS = 32  # and so requests under way
+REQUESTS = 32  # and so requests under way
 CHECK = "Check the URL, the network, the credentials in the environment and storage_options."
 
 # ------------------------------------------------------------------------- file systems
@@ -52,7 +52,7 @@ def _options_for(url: str, given: dict[str, Any]) -> dict[str, Any]:
     chosen = given.get(protocol, plain)
     if protocol in ("s3", "s3a"):  # which has 10 connections unless it is told
         usual = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
-        config = {"max_pool_connections": THREADS, **usual, **chosen.get("config_kwargs", {})}
+        config = {"max_pool_connections": REQUESTS, **usual, **chosen.get("config_kwargs", {})}
         return {**chosen, "config_kwargs": config}
     return chosen
 
@@ -123,7 +123,7 @@ def _threads(pid: int) -> ThreadPool:
 
     Unlike those of `concurrent.futures`, they do not keep it from ending while a server hangs.
     """
-    return ThreadPool(THREADS)
+    return ThreadPool(REQUESTS)
 
 
 class RemoteFile:
@@ -150,7 +150,7 @@ class RemoteFile:
     is_remote = True
 
     def __init__(self, url: str, options: Options) -> None:
-        self.path = url
+        self.path, self._options = url, options
         self._files, self._name = file_system_of(url, options)
         info = info_of(url, self._files, self._name)
         if info is None or info["type"] == "directory":
@@ -215,6 +215,7 @@ class RemoteFile:
         return data
 
     def _open(self) -> Any:
+        self._files.invalidate_cache()  # else it may open what a listing said some time ago
         file = self._files.open(self._name, "rb", cache_type="none", **self._pinned)
         if identity(getattr(file, "details", None) or {}) not in ("", self.version):
             self._raise_changed()
@@ -244,9 +245,7 @@ class RemoteFile:
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""
-        self._files.invalidate_cache()
-        info = info_of(self.path, self._files, self._name)
-        if info is None or (info.get("size"), identity(info)) != (self.size, self.version):
+        if look_at(self.path, self._options) != (self.size, self.version, False):
             self._raise_changed()
 
     def _raise_changed(self) -> NoReturn:
@@ -301,8 +300,8 @@ def _pinned(url: str, files: Any, info: dict[str, Any]) -> dict[str, Any]:
 # What is read alone comes by large requests, of which several are under way. Of what is read in
 # turns with 999 others two pieces are kept for each, so these are about as large as an image.
 AHEAD_BYTES, AHEAD_REQUESTS = 8 << 20, 4
-PIECE_BYTES = 1 << 17
-MARGIN = 1 << 12  # bytes before what is read, which a reader may look at again
+REQUEST_BYTES = 1 << 17
+LOOKED_BACK = 1 << 12  # bytes before what is read, which a reader may look at again
 
 
 class InPieces:
@@ -319,8 +318,8 @@ class InPieces:
 
     def __init__(self, file: RemoteFile, start: int, stop: int, alone: bool) -> None:
         self.path, self.size, self._file = file.path, file.size, file
-        self._next, self._stop = max(0, start - MARGIN), stop
-        self._step = AHEAD_BYTES if alone else PIECE_BYTES
+        self._next, self._stop = max(0, start - LOOKED_BACK), stop
+        self._step = AHEAD_BYTES if alone else REQUEST_BYTES
         self._ahead = self._step * (AHEAD_REQUESTS if alone else 1)
         self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
 
@@ -339,7 +338,7 @@ class InPieces:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        end, needed = offset + size, min(offset, self._stop) - MARGIN
+        end, needed = offset + size, min(offset, self._stop) - LOOKED_BACK
         self._pieces = [piece for piece in self._pieces if piece[1] > needed]
         if offset < (self._pieces[0][0] if self._pieces else self._next) or end > self.size:
             return self._file.fetch(offset, size)

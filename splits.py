@@ -1,4 +1,4 @@
-"""Prepared copies: what names the folder of one, and the note of what it was made of."""
+"""Splits: which an expression names, how many images they have, and the copy of each."""
 
 import contextlib
 import errno

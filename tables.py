@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pyarrow as pa
@@ -43,12 +43,18 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def prefetched(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield items, of which a thread makes the next one while one is used."""
-    with ThreadPoolExecutor(1) as thread:
-        made = thread.submit(next, items, None)
-        while (item := made.result()) is not None:
-            made = thread.submit(next, items, None)
+    """Yield items, of which a thread makes the next one while one is used.
+
+    Unlike those of `concurrent.futures`, it does not keep the process from ending while it waits.
+    """
+    thread = ThreadPool(1)
+    try:
+        made = thread.apply_async(next, (items, None))
+        while (item := made.get()) is not None:
+            made = thread.apply_async(next, (items, None))
             yield item
+    finally:
+        thread.close()
 
 
 def repeated_name(folder: str, prefix: str) -> str | None:

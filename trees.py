@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError, Labels
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, NO_CHECKS, SOURCES, ArchiveError, Labels
 from .parts import MEAN_IMAGE_BYTES, Part, Region
 from .storage import (
-    MAX_IMAGE_BYTES,
+    MAX_ENTRIES,
     Options,
     Status,
     announce_file,
@@ -35,6 +35,10 @@ THREADS = 16  # a cluster's file system takes a millisecond to list a folder
 BASES = ("", "/CLS-LOC", "/Data/CLS-LOC", "/ILSVRC/Data/CLS-LOC")
 FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 WNID = re.compile(r"n\d{8}", re.ASCII)
+TREE_ADVICE = (
+    "Extract the archive again, or put it there instead; `imagenet2012 check` lists all. For a "
+    f"subset {NO_CHECKS}: what does not belong is left out, and all else is loaded."
+)
 
 # ------------------------------------------------------------------------- finding
 
@@ -61,7 +65,7 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
     """Return the split of which a folder holds class tars, class folders or images, or nothing."""
     folders: list[str] = []
     with contextlib.suppress(OSError), os.scandir(path) as entries:
-        for entry in itertools.islice(entries, 10_000):
+        for entry in itertools.islice(entries, MAX_ENTRIES):
             if CLASS_TAR.fullmatch(entry.name):
                 return "train"
             for split, source in SOURCES.items():
@@ -76,27 +80,26 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
 def status_of_split(path: str, options: Options = None) -> Status | None:
     """Return the status of what is at a path or URL; that of a tree tells one from another.
 
-    Its version is a hash of inode, size and times of the folder, and of each class folder or class
+    Its version is a hash of what the system tells of the folder and of each class folder or class
     tar in it: also of the times that no program can set back, as a subset may have the times of the
     whole. It changes when a file is added, taken away or renamed, but not when one is overwritten.
     """
     status = status_of(path, options)
     if status is None or not status.is_dir or is_url(path):
         return status
-    names: list[str] = []
+    inner: list[str] = []
     with contextlib.suppress(OSError), os.scandir(path) as entries:
-        names = sorted(e.name for e in entries if WNID.fullmatch(e.name.removesuffix(".tar")))
-    states = in_threads(_state_of, [path, *(f"{path}/{name}" for name in names)])
-    told = repr(list(zip(["", *names], states, strict=True)))
+        inner = sorted(e.name for e in entries if WNID.fullmatch(e.name.removesuffix(".tar")))
+    states = in_threads(_state_of, [path, *(f"{path}/{name}" for name in inner)])
+    told = repr(list(zip(["", *inner], states, strict=True)))
     return Status(0, hashlib.sha256(told.encode()).hexdigest()[:16], True)
 
 
 def _state_of(path: str) -> tuple[int, ...]:
-    try:
+    with contextlib.suppress(OSError):  # a link to nowhere
         found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return ()
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -107,9 +110,11 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 # ------------------------------------------------------------------------- listing
 
+FOREIGN, MISPLACED = "names that do not belong", "images in a folder of others"
+
 
 class Faults(dict[str, list[str]]):
-    """What is wrong with a tree: the places of each kind of fault."""
+    """What is wrong with a tree: the places of each kind of fault, which several threads add."""
 
     def add(self, kind: str, *places: str) -> None:
         """Add places of a kind."""
@@ -118,7 +123,7 @@ class Faults(dict[str, list[str]]):
 
     def sentences(self) -> list[str]:
         """Say of each kind how many there are, and where the first are."""
-        shown = {kind: ", ".join(p[:3]) + ", …" * (len(p) > 3) for kind, p in self.items()}
+        shown = {kind: ", ".join(sorted(p)[:3]) + ", …" * (len(p) > 3) for kind, p in self.items()}
         return [f"{kind}: {len(self[kind]):,} ({places})" for kind, places in shown.items()]
 
 
@@ -149,35 +154,34 @@ def _folder(path: str, names: list[str], wnid: str = "", label: int = -1) -> Par
 def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Part, ...]:
     tars, folders = _scan(path, CLASS_TAR, faults)
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
-    with_tar = [name.removesuffix(".tar") for name in tars]
-    unknown = sorted({*with_tar, *folders}.difference(label_of))
-    faults.add("names that do not belong", *(f"{path}/{name}" for name in unknown))
-    # Where both are there, the tar wins: it is whole, or proves that it is not.
-    folders = [wnid for wnid in folders if wnid not in {*with_tar, *unknown}]
-    parts: dict[str, Part] = {}
-    for wnid, names in _scan_classes(path, folders, _images_of, faults):
-        parts[wnid] = _folder(f"{path}/{wnid}", names, wnid, label_of[wnid])
-    for wnid in (wnid for wnid in with_tar if wnid in label_of):
-        tar = f"{path}/{wnid}.tar"
-        try:
-            parts[wnid] = Part(tar, 0, open_file(tar).size, wnid, label_of[wnid])
-        except ArchiveError:
-            faults.add("class tars that cannot be read", tar)
-    return tuple(parts[wnid] for wnid in sorted(parts))
+    tar_of = {name.removesuffix(".tar"): f"{path}/{name}" for name in tars}
+    unknown = sorted({*tar_of, *folders}.difference(wnids))
+    faults.add(FOREIGN, *(f"{path}/{name}" for name in unknown))
+
+    def part_of(wnid: str) -> Part:
+        # Where both are there, the tar wins: it is whole, or proves that it is not.
+        if wnid in tar_of:
+            return Part(tar_of[wnid], 0, open_file(tar_of[wnid]).size, wnid, label_of[wnid])
+        image = re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
+        names = _scan_class(f"{path}/{wnid}", image, faults)
+        return _folder(f"{path}/{wnid}", names, wnid, label_of[wnid])
+
+    return tuple(in_threads(part_of, sorted({*tar_of, *folders}.intersection(wnids))))
 
 
 def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Part:
     """List images by the number in their names, flat or in class folders, or some of each."""
     image = SOURCES[split].image
     flat, folders = _scan(path, image, faults)
+    names_of = in_threads(lambda wnid: _scan_class(f"{path}/{wnid}", image, faults), folders)
     found: dict[str, str] = {}
-    for wnid, names in [("", flat), *_scan_classes(path, folders, lambda _: image, faults)]:
+    for wnid, names in zip(["", *folders], [flat, *names_of], strict=True):
         for name in names:
             number, place = int(image.fullmatch(name)[1]), f"{wnid}/{name}".lstrip("/")  # type: ignore[index]
             if not 1 <= number <= SOURCES[split].num_examples:
-                faults.add("names that do not belong", f"{path}/{place}")
+                faults.add(FOREIGN, f"{path}/{place}")
             elif wnid and split == "validation" and wnid != labels.wnid_of(number):
-                faults.add("images in a folder of others", f"{path}/{place}")
+                faults.add(MISPLACED, f"{path}/{place}")
             elif name in found:
                 faults.add("images that appear twice", f"{path}/{place}")
             else:
@@ -188,28 +192,28 @@ def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Par
 def _scan(folder: str, wanted: re.Pattern[str], faults: Faults) -> tuple[list[str], list[str]]:
     """Return the sorted names of files in a folder that are called as wanted, and of class folders.
 
-    Shorter names come first, which puts numbers in order. All else, but what operating systems
-    leave, is a fault. No file is asked for its status but links.
+    All else, but what operating systems leave, is a fault. Only links are asked for their status.
     """
+    names: list[str] = []
+    folders: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            found = list(entries)
+            # Shorter names come first, which puts numbers in order.
+            found = sorted(entries, key=lambda entry: (len(entry.name), entry.name))
     except OSError as error:
         faults.add("folders that cannot be read", f"{folder}: {error.strerror}")
-        return [], []
-    others = [entry for entry in found if not _leads_to(entry.is_file)]
-    folders = sorted(entry.name for entry in others if _leads_to(entry.is_dir))
-    files = {entry.name for entry in found}.difference(entry.name for entry in others)
-    names = sorted(filter(wanted.fullmatch, files), key=lambda name: (len(name), name))
-    broken = {entry.name for entry in others}.difference(folders)
-    faults.add("links to nowhere, or no files", *sorted(f"{folder}/{name}" for name in broken))
-    foreign = sorted(name for name in files.difference(names) if not CLUTTER.fullmatch(name))
-    foreign += [name for name in folders if not WNID.fullmatch(name)]
-    for name in foreign:
-        is_image = IMAGE_NAME.fullmatch(name)
-        kind = "images in a folder of others" if is_image else "names that do not belong"
-        faults.add(kind, f"{folder}/{name}")
-    return names, [name for name in folders if WNID.fullmatch(name)]
+        found = []
+    for entry in found:
+        is_file, place = _leads_to(entry.is_file), f"{folder}/{entry.name}"
+        if is_file and wanted.fullmatch(entry.name):
+            names.append(entry.name)
+        elif not is_file and not _leads_to(entry.is_dir):
+            faults.add("links to nowhere, or no files", place)
+        elif not is_file and WNID.fullmatch(entry.name):
+            folders.append(entry.name)
+        elif not is_file or not CLUTTER.fullmatch(entry.name):
+            faults.add(MISPLACED if IMAGE_NAME.fullmatch(entry.name) else FOREIGN, place)
+    return names, folders
 
 
 def _leads_to(is_so: Callable[[], bool]) -> bool:
@@ -220,40 +224,23 @@ def _leads_to(is_so: Callable[[], bool]) -> bool:
         return False
 
 
-def _scan_classes(
-    folder: str, wnids: Iterable[str], wanted: Callable[[str], re.Pattern[str]], faults: Faults
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield wnid and names of class folders, several of which are scanned at a time."""
-
-    def scan_class(wnid: str) -> tuple[str, list[str], Faults]:
-        found = Faults()
-        names, inner = _scan(f"{folder}/{wnid}", wanted(wnid), found)
-        found.add("names that do not belong", *(f"{folder}/{wnid}/{name}" for name in inner))
-        return wnid, names, found
-
-    for wnid, names, found in in_threads(scan_class, wnids):
-        for kind, places in found.items():
-            faults.add(kind, *places)
-        yield wnid, names
+def _scan_class(folder: str, wanted: re.Pattern[str], faults: Faults) -> list[str]:
+    names, inner = _scan(folder, wanted, faults)
+    faults.add(FOREIGN, *(f"{folder}/{name}" for name in inner))
+    return names
 
 
-def _images_of(wnid: str) -> re.Pattern[str]:
-    return re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
-
-
-def _differences(split: str, parts: Iterable[Part], labels: Labels) -> Faults:
+def _differences(split: str, parts: tuple[Part, ...], labels: Labels) -> Faults:
     """Return what is missing or too many, as far as the names tell; a class tar's are not read."""
     found, source = Faults(), SOURCES[split]
     counts = {p.wnid: p.size // MEAN_IMAGE_BYTES for p in parts if is_folder(p)}
-    if split == "train":
-        assert source.in_class
+    if source.in_class:
         fewest, most = source.in_class
-        present = {part.wnid for part in parts}
         odd = [f"{w} has {n:,}" for w, n in counts.items() if not fewest <= n <= most]
-        found.add("missing classes", *(w for w in labels.wnids if w not in present))
+        found.add("missing classes", *sorted(set(labels.wnids).difference(p.wnid for p in parts)))
         found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
-    complete = split != "train" or len(counts) == len(labels.wnids)
-    if not found and complete and (total := sum(counts.values())) != source.num_examples:
+    total = sum(counts.values())
+    if not found and len(counts) == len(parts) and total != source.num_examples:
         wanted = f"{total:,} instead of {source.num_examples:,}"
         found.add("splits with another number of images than the original", wanted)
     return found
@@ -275,47 +262,33 @@ def is_folder(part: Part) -> bool:
     return part.names is not None
 
 
-class FolderReader:
+def _announced(image: Image) -> Image:
+    announce_file(image.path)
+    return image
+
+
+class FolderReader(NamedTuple):
     """Reads images in files of their own, as `TarReader` reads the members of a tar.
 
-    Parameters
-    ----------
-    part : Part
-    checks : bool
-        Whether an empty file is an error.
-    ahead : int
-        How many files are announced to the kernel before they are read; 0 if they are not read.
+    With `checks`, an empty file is an error. `ahead` files are announced to the kernel before they
+    are read; 0 if they are not read.
     """
 
-    def __init__(self, part: Part, checks: bool = True, ahead: int = 0) -> None:
-        self.path, self._part, self._checks, self._ahead = part.path, part, checks, ahead
+    part: Part
+    checks: bool
+    ahead: int
 
-    def members(self, region: Region, announce: object = None) -> Iterator[Image]:
+    def members(self, region: Region) -> Iterator[Image]:
         """Return the images of a region, without a look at them."""
-        names = self._part.names.split("\n") if self._part.names else []
+        names = self.part.names.split("\n") if self.part.names else []
         chosen = slice(*(-(-place // MEAN_IMAGE_BYTES) for place in region))
-        images = [Image(n.rpartition("/")[2], f"{self.path}/{n}") for n in names[chosen]]
-        return (
-            begun_ahead(map(self._announced, images), self._ahead) if self._ahead else iter(images)
-        )
-
-    def _announced(self, image: Image) -> Image:
-        if self._ahead:
-            announce_file(image.path)
-        return image
+        images = (Image(n.rpartition("/")[2], f"{self.part.path}/{n}") for n in names[chosen])
+        return begun_ahead(map(_announced, images), self.ahead) if self.ahead else images
 
     def read(self, image: Image) -> bytes:
         """Return the bytes of an image, or raise `ArchiveError`."""
         data = read_file(image.path)
-        if len(data) > MAX_IMAGE_BYTES:
-            raise ArchiveError(
-                image.path, f"has {len(data):,} bytes, more than any image.", None, " "
-            )
-        if not data and self._checks:
-            advice = (
-                "Extract the archive again, or put it there instead; `imagenet2012 check` lists "
-                'all that are empty. With verification_mode="no_checks" they are taken as they are.'
-            )
+        if not data and self.checks:
             problem = "is empty, as files are that an interrupted extraction or copy left."
-            raise ArchiveError(image.path, problem, advice=advice)
+            raise ArchiveError(image.path, problem, advice=TREE_ADVICE)
         return data

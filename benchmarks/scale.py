@@ -25,6 +25,8 @@ import make_archives
 
 import imagenet2012
 from imagenet2012.decoding import IMAGES_AHEAD
+from imagenet2012.remote import AHEAD_REQUESTS
+from imagenet2012.remote import REQUESTS
 from imagenet2012.storage import UNDER_WAY
 from make_archives import FULL_COUNT
 from make_archives import FULL_SIZE
@@ -85,8 +87,6 @@ STORES = {
     "object storage": Store(0.1, 90e6, 1.25e9, 5500, 0.0004 / 1000, 4e-3, 1.7e-9),
 }
 PROCESSES = 8
-# Of the loader, in object storage: requests at a time when it reads on, and when it jumps.
-AHEAD, THREADS = 4, 32
 
 
 class Simulated(fsspec.AbstractFileSystem):
@@ -187,9 +187,11 @@ def patterns(cache: str) -> dict[str, Pattern]:
         return passed(imagenet2012.load(streaming=True, order=order, **files))
 
     return {
-        "copy, or streaming in archive order": counted(lambda: streamed("archive"), AHEAD, True),
-        "streaming in mixed order": counted(lambda: streamed("mixed"), THREADS),
-        "index in place": counted(index, THREADS, True),
+        "copy, or streaming in archive order": counted(
+            lambda: streamed("archive"), AHEAD_REQUESTS, True
+        ),
+        "streaming in mixed order": counted(lambda: streamed("mixed"), REQUESTS),
+        "index in place": counted(index, REQUESTS, True),
         "an epoch in place, at random": counted(at_random, 1),
     }
 

@@ -425,6 +425,8 @@ def show(
     picture = sheet.draw(rows, dataset.features["label"].names)
     for error in passed:
         click.echo(f"Passed over: {error}", err=True)
+    if len(passed) == len(order):
+        raise ValueError("None of these images can be decoded. Nothing was written.")
     picture.save(output, "PNG")
     click.echo(f"{output}: {min(count, len(order) - len(passed))} {split} images")
 

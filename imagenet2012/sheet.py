@@ -100,9 +100,7 @@ def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> 
     """
     # Small at once: a thousand images as they are would fill gigabytes.
     tiles = [_tile(row, names) for row in rows]
-    if not tiles:
-        raise ValueError("None of these images can be decoded. Nothing was written.")
-    columns = min(columns, len(tiles))
+    columns = max(1, min(columns, len(tiles)))
     lines = -(-len(tiles) // columns)
     step = TILE + GAP, TILE + 2 * LINE + 2 * GAP
     size = 2 * MARGIN + columns * step[0] - GAP, 2 * MARGIN + lines * step[1] - GAP

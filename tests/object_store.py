@@ -20,8 +20,8 @@ class Store:
     ----------
     latency : float
         Seconds that each request waits.
-    failures : dict of str to int
-        How many of the next GET requests fail: with "status" 500, or "cut" in their body.
+    failures : int
+        How many of the next GET requests fail, with status 500.
     forbidden : bool
         Whether all requests are, as with a wrong key.
     bucket : str
@@ -40,7 +40,7 @@ class Store:
         self.reset()
 
     def reset(self) -> None:
-        self.latency, self.forbidden, self.failures = 0.0, False, {"status": 0, "cut": 0}
+        self.latency, self.forbidden, self.failures = 0.0, False, 0
         self.count_anew()
 
     def count_anew(self) -> None:
@@ -82,11 +82,11 @@ class Store:
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
         return boto3.client("s3", endpoint_url=url, region_name=region, **keys)
 
-    def fails(self, how: str) -> bool:
-        """Tell whether the next request is to fail so."""
+    def fails(self) -> bool:
+        """Tell whether the next request is to fail."""
         with self.lock:
-            self.failures[how] -= 1
-            return self.failures[how] >= 0
+            self.failures -= 1
+            return self.failures >= 0
 
 
 def handler(store: Store) -> type[BaseHTTPRequestHandler]:
@@ -115,7 +115,7 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
         def pass_on(self) -> None:
             time.sleep(store.latency)
             ranged = self.command == "GET" and "Range" in self.headers
-            failed = ranged and store.fails("status")
+            failed = ranged and store.fails()
             if failed or store.forbidden:
                 self.send_response(500 if failed else 403)
                 self.send_header("Content-Length", "0")
@@ -130,8 +130,6 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
                 if name.lower() not in ("date", "server", "connection", "transfer-encoding"):
                     self.send_header(name, value)
             self.end_headers()
-            if ranged and store.fails("cut"):
-                self.close_connection, body = True, body[: len(body) // 2]
             with store.lock:
                 store.sent += len(body) if ranged else 0
             self.wfile.write(body)

@@ -60,10 +60,9 @@ def test_streams_are_advanced_in_turn_and_an_error_is_raised_where_its_stream_is
         if number == 2:
             raise ValueError("broken")
 
-    followed = in_turns(map(stream, (3, 2, 0, 4)), lambda: None, 2)
-    assert next(first := next(followed)) == 30
-    assert steps == [3, 2, 3, 2, 3]  # and none yet of those that follow
-    assert list(first) == [31, 32]
+    followed = in_turns(map(stream, (3, 2, 0, 4)), [], 2)
+    assert list(next(followed)) == [30, 31, 32]
+    assert steps == [3, 2, 3, 2, 3]  # and none of the next two
     second = next(followed)
     assert [next(second), next(second)] == [20, 21]
     with pytest.raises(ValueError, match="broken"):

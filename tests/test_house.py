@@ -1,4 +1,4 @@
-"""The house: arrows point down, no module reaches into another, and private parts are listed."""
+"""The house: arrows point down, a constant's name means one thing, and private parts are listed."""
 
 import ast
 import re
@@ -39,6 +39,24 @@ def test_the_script_imports_every_module_beside_it() -> None:
     """`datasets` 3 copies what the script imports, and not what that imports in turn."""
     others = {path.stem for path in SCRIPT} - {"imagenet2012"}
     assert {module for module, _ in imports(ROOT / "imagenet2012.py")} == others
+
+
+def constants(path: Path) -> dict[str, str]:
+    """Return the constants of a module with their values, as they are written."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            names = [name for target in node.targets for name in ast.walk(target)]
+            found |= {n.id: ast.unparse(node.value) for n in names if isinstance(n, ast.Name)}
+    return {name: value for name, value in found.items() if name.isupper()}
+
+
+def test_a_constants_name_has_one_meaning() -> None:
+    found: dict[str, dict[str, str]] = {}
+    for path in SCRIPT + PACKAGE:
+        for name, value in constants(path).items():
+            found.setdefault(name, {})[path.name] = value
+    assert not {name: of for name, of in found.items() if len(set(of.values())) > 1}
 
 
 def test_private_parts_of_libraries_are_listed() -> None:

@@ -67,8 +67,7 @@ class FakeHub:
     def repo_info(self, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(private=True)
 
-    def upload_folder(self, **_: Any) -> None:
-        return None
+    def upload_folder(self, **_: Any) -> None: ...
 
 
 def run_command(line: str, folder: Path) -> Result:
@@ -104,6 +103,7 @@ def test_bytes(ran: dict[str, Any]) -> None:
     assert ran["jpeg"][:2] == b"\xff\xd8"
 
 
+needs_torch = pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
 BROKEN = {
     "n01440764_1.JPEG": fakes.jpeg(1)[:600],  # cut off
     "n01440764_2.JPEG": b"no image at all",
@@ -153,7 +153,7 @@ def test_broken_images_are_left_out(
 
 
 @pytest.mark.parametrize("config", ["default", "in_place"])
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+@needs_torch
 def test_broken_images_are_left_out_of_batches(
     damaged: Path, config: str, cache: dict[str, Any]
 ) -> None:
@@ -195,20 +195,20 @@ def test_sizes(ran: dict[str, Any]) -> None:
     assert ran["sizes"].num_rows == 300 and "image" not in ran["sizes"].column_names
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+@needs_torch
 def test_resuming_a_permutation(ran: dict[str, Any]) -> None:
     whole, rest = ran["loader_of"](3), ran["loader_of"](3, seen=128)
     assert list(whole.sampler)[128:] == list(rest.sampler)
     assert sum(len(labels) for _, labels in rest) == 300 - 128
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+@needs_torch
 def test_torch(ran: dict[str, Any]) -> None:
     assert sum(len(list(sampler)) for sampler in ran["samplers"]) == 300
     assert len(ran["labels"]) > 0
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+@needs_torch
 def test_parts_for_ranks(ran: dict[str, Any]) -> None:
     names = [name for part in ran["parts"] for name in part["file_name"]]
     assert sorted(names) == sorted(ran["train"]["file_name"])
@@ -219,7 +219,7 @@ def test_object_storage(ran: dict[str, Any]) -> None:
     assert next(iter(ran["far"]))["image"].mode == "RGB"
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+@needs_torch
 def test_resuming_a_rank(ran: dict[str, Any]) -> None:
     assert list(ran["samplers"][0])[64:] == list(ran["resumed"].sampler)
     assert sum(len(labels) for _, labels in ran["resumed"]) == 100 - 64
