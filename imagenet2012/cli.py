@@ -423,10 +423,10 @@ def show(
     passed: list[Exception] = []
     rows = itertools.islice(sheet.sound_rows(dataset, order, passed.append), count)
     picture = sheet.draw(rows, dataset.features["label"].names)
-    for error in passed:
-        click.echo(f"Passed over: {error}", err=True)
     if len(passed) == len(order):
         raise ValueError("None of these images can be decoded. Nothing was written.")
+    for error in passed:
+        click.echo(f"Passed over: {error}", err=True)
     picture.save(output, "PNG")
     click.echo(f"{output}: {min(count, len(order) - len(passed))} {split} images")
 

@@ -274,7 +274,7 @@ def test_another_process_fetches_the_headers_together(
     large: Large, store: object_store.Store, tmp_path: Path
 ) -> None:
     """Where they are is kept; a damaged list of places is not used."""
-    together = []
+    together, store.latency = [], 0.2
     for number in range(3):
         store.count_anew()
         stream = imagenet2012.load(large.url, split="train", **IN_ORDER)
