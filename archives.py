@@ -173,12 +173,6 @@ def _hints(folder: str, names: list[str], options: Options, found: dict[str, str
 # ------------------------------------------------------------------------- finding
 
 
-def size_of(path: str, options: Options = None) -> int:
-    """Return the bytes of a file, 0 if there is none."""
-    status = status_of(path, options)
-    return status.size if status and not status.is_dir else 0
-
-
 def archives_in(folder: str, options: Options = None) -> dict[str, str]:
     """Return the path of each split's archive in a folder, or of what was extracted from it."""
     found: dict[str, str] = {}
@@ -189,6 +183,13 @@ def archives_in(folder: str, options: Options = None) -> dict[str, str]:
                 found.setdefault(split, path)
     found |= trees_in(folder, found)
     return {split: found[split] for split in SOURCES if split in found}
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """Say what was meant by a word that is none of these, or which ones there are."""
+    words = list(dict.fromkeys(words))
+    close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
+    return f": did you mean {close[0]!r}?" if close else f", only {', '.join(words)}."
 
 
 def find_archives(data_dir: str | None, options: Options = None) -> dict[str, str]:
@@ -259,11 +260,11 @@ def check_kind(split: str, path: str, options: Options = None) -> None:
 
 def check_size(split: str, path: str, strict: bool, options: Options = None) -> None:
     """Hold an archive to its official size; only warn where `strict` is false."""
-    expected, found = SOURCES[split].size, size_of(path, options)
-    if expected in (None, found) or is_dir(path, options):
+    expected, status = SOURCES[split].size, status_of(path, options)
+    if not status or status.is_dir or expected in (None, status.size):
         return
-    problem = f"has {found:,} bytes, the original {split} archive has {expected:,}."
-    cause = f"It was {'cut off' if found < expected else 'repacked'}, or is another"
+    problem = f"has {status.size:,} bytes, the original {split} archive has {expected:,}."
+    cause = f"It was {'cut off' if status.size < expected else 'repacked'}, or is another"
     if not strict:
         return logger.warning(f"{path} {problem} {cause}.")
     advice = f"{cause}: fetch it from {DOWNLOAD_PAGE} or, for a subset, {NO_CHECKS}."
@@ -284,10 +285,11 @@ def sha256_of(path: str, progress: Callable[[int], object], options: Options = N
 
 def check_sha256(split: str, path: str, options: Options = None) -> None:
     """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
-    if is_dir(path, options):
+    status, expected = status_of(path, options), SOURCES[split].sha256
+    if not status or status.is_dir:
         return logger.warning(f"{path}: extracted images have no SHA-256 that could be checked.")
-    size, expected = size_of(path, options), SOURCES[split].sha256
-    with datasets.utils.tqdm(total=size, unit="B", unit_scale=True, desc=f"SHA-256 {split}") as bar:
+    shown = {"total": status.size, "unit": "B", "unit_scale": True, "desc": f"SHA-256 {split}"}
+    with datasets.utils.tqdm(**shown) as bar:
         found = sha256_of(path, bar.update, options)
     if found != expected:
         problem = f"its SHA-256 is {found}, that of the original {expected}: fetch it again from "
@@ -303,30 +305,3 @@ def check_space(folder: str, needed: int, advice: str = LARGER_CACHE) -> None:
         there = size_str(free) if free else "0 bytes"
         problem = f"the dataset needs about {size_str(needed)}, and {there} are free in {folder}."
         raise OSError(errno.ENOSPC, f"{problem} {advice}")
-
-
-# ------------------------------------------------------------------------- options
-
-VALUES = {
-    "name": ("default", "in_place"),
-    "label_names": ("words", "wnid"),
-    "order": ("archive", "mixed"),
-}
-
-
-def check_options(options: dict[str, Any], known: Iterable[str]) -> None:
-    """Raise `ValueError` for an option that is not known, or a value that it does not have."""
-    for option, given in options.items():
-        if given is None:
-            continue
-        if option not in known:
-            raise ValueError(f"no option {option!r}{meant(option, known)}")
-        if option in VALUES and given not in VALUES[option]:
-            raise ValueError(f"no {option} {given!r}{meant(str(given), VALUES[option])}")
-
-
-def meant(word: str, words: Iterable[str]) -> str:
-    """Say what was meant by a word that is none of these, or which ones there are."""
-    words = list(dict.fromkeys(words))
-    close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
-    return f": did you mean {close[0]!r}?" if close else f", only {', '.join(words)}."

@@ -2,9 +2,7 @@
 
     import imagenet2012
 
-    ds = imagenet2012.load("~/imagenet")                                     # Arrow copy
-    ds = imagenet2012.load("~/imagenet", "in_place")                         # no copy
-    ds = imagenet2012.load("~/imagenet", split="train", streaming=True)      # no preparation
+    ds = imagenet2012.load("~/imagenet")
 
 The folder holds ``ILSVRC2012_img_train.tar`` and/or ``ILSVRC2012_img_val.tar`` (and, if wanted, the
 test archive), fetched by hand from https://image-net.org/download-images. Nothing is extracted.
@@ -16,7 +14,6 @@ modules named for their subjects. Paths in them are strings with ``/``, and only
 """
 
 import dataclasses
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +24,6 @@ from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 from .archives import (
     INSTRUCTIONS,
     check_kind,
-    check_options,
     check_sha256,
     check_size,
     check_space,
@@ -46,24 +42,20 @@ from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
     cache_errors,
-    check_counts,
     check_not_starting,
     clear_leftovers,
     copies_in,
     copy_name,
+    finish_copy,
     hash_of,
     joined,
-    official_splits,
     seen,
     warn_of_copy,
-    write_note,
 )
 from .storage import absolute, is_dir
-from .tables import prefetched, repeated_name, tables_of
+from .tables import prefetched, tables_of
 from .tar_reader import TarReader as TarReader
 from .trees import FolderReader as FolderReader
-
-# ------------------------------------------------------------------------- what can be chosen
 
 
 @dataclasses.dataclass
@@ -79,28 +71,22 @@ class Imagenet2012Config(datasets.BuilderConfig):
         Names of the classes: the Hub's ``imagenet-1k``'s ("tench"), or WordNet identifiers
         ("n01440764") as in TensorFlow Datasets. The labels are the same.
     order : {"archive", "mixed"}, optional
-        Of a stream: as in the archives, where a class follows another, or so that the classes are
-        mixed, which is the default. What is prepared is in the order of the archives.
+        Of a stream: as in the archives, class after class, or the classes mixed (the default).
     splits : tuple of str
         Which splits; without them, all whose archives are found.
-    copy : str
-        The name of the folder of the copy in the cache, which the builder sets.
     """
 
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
-    copy: str = ""
+    copy: str = ""  # the name of the folder in the cache, which the builder sets
 
     def create_config_id(self, *args: Any, **kwargs: Any) -> str:
         """Return the name of the folder of the copy."""
         return self.copy or super().create_config_id(*args, **kwargs)
 
 
-OPTIONS = [f.name for f in dataclasses.fields(Imagenet2012Config) if f.name != "copy"]
-OPTIONS += list(inspect.signature(datasets.DatasetBuilder).parameters)
-
-# ------------------------------------------------------------------------- the builder
+VALUES = {"label_names": ("words", "wnid"), "order": ("archive", "mixed")}
 
 
 class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
@@ -113,17 +99,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     several splits makes one of each, and hands on what it is asked for. They are prepared as tables
     and streamed as examples, each of which is several times as fast as the other would be.
 
-    Parameters
-    ----------
-    cache_dir : str, optional
-    data_dir : str or path-like, optional
-        Folder of the archives; ``~`` and relative paths are understood.
-    data_files : dict, optional
-        Path of the archive of each split, instead.
-    config_name, label_names, order, splits
-        See `Imagenet2012Config`.
-    **kwargs
-        As for `datasets.DatasetBuilder`.
+    It takes what `datasets.DatasetBuilder` takes, and the fields of `Imagenet2012Config`.
 
     Attributes
     ----------
@@ -149,16 +125,17 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def __init__(self, cache_dir: str | None = None, **kwargs: Any) -> None:
         self._given = {"cache_dir": cache_dir, **kwargs}
         name = kwargs.get("config_name") or self.DEFAULT_CONFIG_NAME
-        chosen = {key: value for key, value in kwargs.items() if key != "config_name"}
-        check_options({"name": name, **chosen}, OPTIONS)
-        if kwargs.get("data_dir") is not None:
-            kwargs["data_dir"] = absolute(kwargs["data_dir"])
-        options, files = kwargs.get("storage_options"), kwargs.pop("data_files", None)
+        for option, values in VALUES.items():
+            if kwargs.get(option) not in (None, *values):
+                raise ValueError(f"{option} is {' or '.join(values)}, not {kwargs[option]!r}.")
+        folder, files = kwargs.get("data_dir"), kwargs.pop("data_files", None)
+        if folder is not None:
+            folder = kwargs["data_dir"] = absolute(folder)
+        options = kwargs.get("storage_options")
         self._not_found: ManualDownloadError | None = None
         self._of_split: dict[str, Imagenet2012] = {}
         self.archives: dict[str, str] = {}
         try:
-            folder = kwargs.get("data_dir")
             self.archives = (
                 given_archives(files, folder, options) if files else find_archives(folder, options)
             )
@@ -172,8 +149,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
             kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
-        # A batch of images is held in memory. Rows in place are small, and each of their batches
-        # takes 64 kB in a process that loads them.
+        # A batch of images is held in memory. One of rows in place costs who loads them 64 kB.
         batch = 10_000 if name == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
@@ -195,8 +171,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _name_classes(self) -> None:
         """Put on the features anew, as a copy may be stored with others."""
-        self.info = RowInfo(**vars(self.info))
-        self.info.features = self._given.get("features") or self._features()
+        features = self._given.get("features") or self._features()
+        self.info = RowInfo(**{**vars(self.info), "features": features})
 
     def of_split(self, split: str) -> "Imagenet2012":
         """Return the builder of one split."""
@@ -217,21 +193,13 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         """Prepare what is not there yet; see `datasets.DatasetBuilder.download_and_prepare`.
 
-        Raises
-        ------
-        ManualDownloadError
-            If there is neither an archive nor a copy of it.
-        ArchiveError
-            If an archive is not what it should be.
+        Raises `ManualDownloadError` if there is neither an archive nor a copy of it, `ArchiveError`
+        if an archive is not what it should be.
         """
         if output_dir is not None or kwargs.get("file_format") not in (None, "arrow"):
-            advice = "`imagenet2012 export` and dataset.save_to_disk write to other folders"
-            raise ValueError(f"A copy is Arrow in cache_dir: {advice}, dataset.to_parquet too.")
+            raise ValueError("A copy is Arrow in cache_dir. `imagenet2012 export` writes others.")
         if self.config.order == "mixed":
-            raise ValueError(
-                'order="mixed" is for streams (streaming=True): what is prepared is in the order '
-                "of the archives. `imagenet2012 export` writes a shuffled copy."
-            )
+            raise ValueError('order="mixed" is for streams. `imagenet2012 export` shuffles a copy.')
         if not self.splits:
             raise self._missing()
         self.mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
@@ -243,8 +211,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         with cache_errors(self._cache_dir_root):
             super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
-        count = self.info.splits[split].num_examples if self._checks else None
         path = self.archives.get(split, "")
+        count = self.info.splits[split].num_examples if self._checks else None
         warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
 
     @property
@@ -261,24 +229,19 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
         self.info.splits = datasets.SplitDict(infos, dataset_name=NAME)
-        self.info.dataset_size = sum(one.info.dataset_size or 0 for one in builders)
 
     def _download_and_prepare(
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
     ) -> None:
         clear_leftovers(self._output_dir)
         self._name_classes()
-        self.info.splits = None  # recorded counts and checksums would be held to what it finds
-        self.info.download_checksums = None
+        # Recorded ones would be held to what it finds.
+        self.info.splits = self.info.download_checksums = None
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
         prepare(self, dl_manager, verification_mode, **kwargs)
-        if self._checks:
-            check_counts(self.info.splits, self._chosen)
-        # A class is read in one stretch, whose rows tell if a name appears twice.
-        for split in self._chosen.keys() - {"train"}:
-            if name := repeated_name(self._output_dir, f"{NAME}-{split}"):
-                raise ArchiveError(self._chosen[split], f"{name!r} appears twice in it.")
-        write_note(self._output_dir, self._chosen, self.storage_options)
+        for split, path in self._chosen.items():
+            count = self.info.splits[split].num_examples if self._checks else None
+            finish_copy(self._output_dir, split, path, count, self.storage_options)
 
     # --------------------------------------------------------------------- the archives
 
@@ -313,22 +276,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self.check_archives(strict=not streaming)
         order = (self.config.order or "mixed") if streaming else "archive"
         given = {s: self._gen_kwargs(s, p, order, streaming) for s, p in self._chosen.items()}
-        if streaming:  # so that a program can know the length of an epoch
-            whole = [s for s, kwargs in given.items() if kwargs["was"]["size"] == SOURCES[s].size]
-            self.info.splits = official_splits(whole) if whole else None
-        else:
-            self._check_copy(sum(p.size for kwargs in given.values() for p in kwargs["parts"]))
+        if not streaming:
+            size = sum(part.size for kwargs in given.values() for part in kwargs["parts"])
+            check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
+            if self.mode == datasets.VerificationMode.ALL_CHECKS:
+                for split, path in self._chosen.items():
+                    check_sha256(split, path, self.storage_options)
         generators = [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
         for one in generators if self._checks else ():  # so that a progress bar has an end
             one.split_info.num_examples = SOURCES[one.name].num_examples
         return generators
-
-    def _check_copy(self, size: int) -> None:
-        """Check before `size` bytes are copied that there is room, and the SHA-256 if wanted."""
-        check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
-        if self.mode == datasets.VerificationMode.ALL_CHECKS:
-            for split, path in self._chosen.items():
-                check_sha256(split, path, self.storage_options)
 
     def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
         """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
@@ -358,12 +315,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             raise DatasetGenerationError(f"{type(error).__name__}: {error}") from error
 
     def _rows(
-        self,
-        split: str,
-        path: str,
-        was: dict[str, Any],
-        parts: tuple[Part, ...],
-        stretches: list[Stretch],
+        self, split: str, path: str, was: Any, parts: tuple[Part, ...], stretches: list[Stretch]
     ) -> Iterator[Row]:
         """Yield the rows of stretches, perhaps in a new process."""
         if seen(path, self.storage_options) != was:
@@ -373,16 +325,13 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         reader = RowReader(split, parts, validation, in_place, self.storage_options, self._checks)
         yield from reader.rows(stretches)
 
-    # --------------------------------------------------------------------- what is given
-
     def as_dataset(self, split: Any = None, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
 
         def give(name: str, part: str) -> datasets.Dataset:
             builder = self.of_split(name)
             builder._name_classes()
-            with cache_errors(self._cache_dir_root):
-                return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
+            return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
 
         if split is None:
             return datasets.DatasetDict({name: give(name, name) for name in self.splits})
@@ -391,8 +340,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _get_dataset_fingerprint(self, split: Any) -> str:
         """Tell datasets with other names of the classes apart, and what `map` makes of them."""
         fingerprint = super()._get_dataset_fingerprint(split)
-        names = self.config.label_names
-        return fingerprint if names == "words" else hash_of([fingerprint, names])
+        return fingerprint if self.config.label_names == "words" else hash_of(fingerprint)
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""

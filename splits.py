@@ -15,12 +15,13 @@ import datasets
 from datasets.exceptions import NonMatchingSplitsSizesError
 
 from .archives import meant
-from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, without_secrets
+from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, ArchiveError, without_secrets
 from .remote import Options
 from .storage import absolute, is_dir, logger
+from .tables import repeated_name
 from .trees import status_of_split
 
-# ------------------------------------------------------------------------- expressions and counts
+# ------------------------------------------------------------------------- expressions
 
 
 def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
@@ -51,23 +52,6 @@ def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -
     if len(parts) == 1:
         return parts[0]
     return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
-
-
-def official_splits(splits: Iterable[str]) -> datasets.SplitDict:
-    """Return the counts that the splits should have."""
-    infos = {split: datasets.SplitInfo(split, 0, SOURCES[split].num_examples) for split in splits}
-    return datasets.SplitDict(infos)
-
-
-def check_counts(found: datasets.SplitDict, archives: dict[str, str]) -> None:
-    """Raise `NonMatchingSplitsSizesError` if a split has not as many images as the original."""
-    for split, path in archives.items():
-        count, expected = found[split].num_examples, SOURCES[split].num_examples
-        if count != expected:
-            raise NonMatchingSplitsSizesError(
-                f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
-                f"For a subset {NO_CHECKS}."
-            )
 
 
 # ------------------------------------------------------------------------- copies
@@ -117,11 +101,24 @@ def seen(path: str, options: Options = None) -> dict[str, Any]:
     return {"size": status.size, "version": status.version} if status else {}
 
 
-def write_note(folder: str, archives: dict[str, str], options: Options) -> None:
-    """Note in a copy what it was made of."""
-    note = {split: seen(path, options) for split, path in archives.items()}
+def finish_copy(
+    folder: str, split: str, path: str, count: int | None, options: Options = None
+) -> None:
+    """Check a copy that was just made of the archive at `path`, and note in it what that was.
+
+    Without a `count` it is not held to the original's.
+    """
+    expected = SOURCES[split].num_examples
+    if count not in (None, expected):
+        raise NonMatchingSplitsSizesError(
+            f"There are {count:,} images instead of {expected:,} in {without_secrets(path)}. "
+            f"For a subset {NO_CHECKS}."
+        )
+    # A class is read in one stretch, whose rows tell if a name appears twice.
+    if split != "train" and (name := repeated_name(folder, f"{NAME}-{split}")):
+        raise ArchiveError(path, f"{name!r} appears twice in it.")
     with io.FileIO(f"{folder}/{NOTE}", "w") as file:
-        file.write(json.dumps(note, indent=2).encode())
+        file.write(json.dumps({split: seen(path, options)}, indent=2).encode())
 
 
 def warn_of_copy(folder: str, split: str, path: str, count: int | None, options: Options) -> None:
