@@ -41,7 +41,6 @@ from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
-    cache_errors,
     check_not_starting,
     clear_leftovers,
     copies_in,
@@ -153,8 +152,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         batch = 10_000 if name == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
-        with cache_errors(cache_dir):
-            super().__init__(cache_dir=cache_dir, **kwargs)
+        super().__init__(cache_dir=cache_dir, **kwargs)
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
@@ -208,8 +206,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             return self._prepare_each(*args, **kwargs)
         if not is_dir(self.cache_dir):
             check_not_starting()
-        with cache_errors(self._cache_dir_root):
-            super().download_and_prepare(None, *args, **kwargs)
+        super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
         path = self.archives.get(split, "")
         count = self.info.splits[split].num_examples if self._checks else None

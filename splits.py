@@ -1,14 +1,12 @@
 """Splits: which an expression names, how many images they have, and the copy of each."""
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
@@ -17,7 +15,7 @@ from datasets.exceptions import NonMatchingSplitsSizesError
 from .archives import meant
 from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, ArchiveError, without_secrets
 from .remote import Options
-from .storage import absolute, is_dir, logger
+from .storage import is_dir, logger
 from .tables import repeated_name
 from .trees import status_of_split
 
@@ -61,11 +59,6 @@ def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -
 DATA_HASH = f"data-{VERSION}"
 NOTE = "archives.json"
 AGAIN = 'To make it again, pass download_mode="force_redownload".'
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOTSUP)
-LOCKED = (
-    "cannot be written to or locked, which `datasets` does even to read. Pass another cache_dir=; "
-    "or let its owner `chmod -R g+rwX` it (and set `umask 002`), or save_to_disk() the dataset"
-)
 
 
 def copy_name(config: str, split: str, path: str, options: Options = None) -> str:
@@ -165,17 +158,3 @@ def check_not_starting() -> None:
             "num_proc starts processes that run this script again from its first line, as always "
             'with multiprocessing by spawn. Put what it does below `if __name__ == "__main__":`.'
         )
-
-
-@contextlib.contextmanager
-def cache_errors(folder: str | None) -> Iterator[None]:
-    """Say what to do where the cache of `datasets` may not be written to, or not be locked."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:  # the second where nothing can be locked
-        root = absolute(folder or datasets.config.HF_DATASETS_CACHE)
-        path = str(getattr(error, "filename", None) or root)
-        number = getattr(error, "errno", errno.ENOLCK)
-        if number not in NOT_WRITABLE or not path.startswith(root):
-            raise
-        raise OSError(number, f"the cache {root} {LOCKED}. What failed is", path) from error

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from datasets.exceptions import (
 )
 
 import imagenet2012
-from imagenet2012 import ArchiveError, archives, ilsvrc2012, splits
+from imagenet2012 import ArchiveError, archives, ilsvrc2012
 from rows import contents
 
 pytestmark = pytest.mark.loading
@@ -423,27 +423,6 @@ def test_too_little_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"needs about .* free in .*cache_dir=.*in_place") as caught:
         archives.check_space(str(tmp_path), shutil.disk_usage(tmp_path).total + 1)
     assert caught.value.errno == errno.ENOSPC
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        lambda folder: PermissionError(errno.EACCES, "denied", f"{folder}/x.lock"),
-        lambda folder: OSError(errno.EROFS, "read-only", f"{folder}/x.lock"),
-        lambda folder: NotImplementedError("no flock here"),
-    ],
-)
-def test_a_cache_that_cannot_be_written_to_or_locked(
-    error: Callable[[Path], Exception], tmp_path: Path
-) -> None:
-    message, cache = "cannot be written to or locked", str(tmp_path)
-    with pytest.raises(OSError, match=message) as caught, splits.cache_errors(cache):
-        raise error(tmp_path)
-    for part in (str(tmp_path), "cache_dir=", "umask 002", "save_to_disk"):
-        assert part in str(caught.value)
-    with pytest.raises(OSError, match="elsewhere") as caught, splits.cache_errors(cache):
-        raise PermissionError(errno.EACCES, "denied", "/elsewhere/val.tar")
-    assert message not in str(caught.value)
 
 
 @pytest.mark.parametrize(
