@@ -165,11 +165,6 @@ def test_the_names_for_contributors_are_there() -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_citation_is_the_builders() -> None:
-    assert imagenet2012.ilsvrc2012.INFO["citation"] in TEXT
-    assert json.loads((ROOT / "dataset_infos.json").read_text())["default"]["citation"] in TEXT
-
-
 def test_the_tables_are_those_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import report
