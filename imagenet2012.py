@@ -73,11 +73,14 @@ class Imagenet2012Config(datasets.BuilderConfig):
         Of a stream: as in the archives, class after class, or the classes mixed (the default).
     splits : tuple of str
         Which splits; without them, all whose archives are found.
+    checks : bool
+        Of a stream: whether to warn where sizes and counts are not the official ones.
     """
 
     label_names: str = "words"
     order: str | None = None
     splits: tuple[str, ...] = ()
+    checks: bool = True
     copy: str = ""  # the name of the folder in the cache, which the builder sets
 
     def create_config_id(self, *args: Any, **kwargs: Any) -> str:
@@ -214,7 +217,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     @property
     def _checks(self) -> bool:
-        return self.mode != datasets.VerificationMode.NO_CHECKS
+        return self.config.checks and self.mode != datasets.VerificationMode.NO_CHECKS
 
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
@@ -341,6 +344,13 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
+        if split is not None and self.splits != (str(split),):
+            return joined(split, self.splits, self._stream)
         self._name_classes()
         self._warn_of_missing()
         return super().as_streaming_dataset(split, base_path)
+
+    def _stream(self, name: str, part: str) -> Any:
+        if name != part:
+            raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
+        return self.of_split(name).as_streaming_dataset(name)

@@ -1,6 +1,5 @@
 """Loading: `load`, and the name that `datasets.load_dataset` knows."""
 
-import functools
 import os
 from typing import Any
 
@@ -10,11 +9,8 @@ from datasets.data_files import DataFilesDict
 
 from imagenet2012 import imagenet2012 as script
 from imagenet2012.ilsvrc2012 import NAME, SOURCES
-from imagenet2012.imagenet2012 import Imagenet2012
-from imagenet2012.splits import DATA_HASH, cut_split, joined
+from imagenet2012.splits import DATA_HASH, cut_split
 from imagenet2012.storage import logger
-
-PREPARE_OPTIONS = ("num_proc", "verification_mode", "download_mode", "download_config")
 
 
 def register() -> None:
@@ -45,9 +41,6 @@ def load(
     name: str = "default",
     *,
     split: Any = None,
-    data_files: Any = None,
-    streaming: bool = False,
-    keep_in_memory: bool | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load ILSVRC2012 as `datasets.load_dataset` does, but prepare only what `split` needs.
@@ -61,15 +54,10 @@ def load(
         Copy the images into the cache, or leave them in the archives.
     split : str, list of str or datasets.ReadInstruction, optional
         As in `datasets.load_dataset`: ``"train"``, ``"validation[:10%]"``, ``"train+validation"``…
-    data_files : dict, optional
-        Path of the archive for each split, instead of `data_dir`.
-    streaming : bool
-        Read the archives while iterating, without preparing anything.
-    keep_in_memory : bool, optional
-        Hold the prepared dataset in memory.
     **kwargs
         `label_names`, `order` (see `Imagenet2012Config`), and all that `datasets.load_dataset`
-        takes: `num_proc`, `cache_dir`, `verification_mode`, `download_mode`, `features`…
+        takes: `data_files` (a dict with the path of each split's archive, instead of `data_dir`),
+        `streaming`, `num_proc`, `cache_dir`, `verification_mode`, `download_mode`, `features`…
 
     Returns
     -------
@@ -85,32 +73,14 @@ def load(
     ValueError
         If an option does not exist or contradicts another.
     """
-    preparing = {key: kwargs.pop(key) for key in PREPARE_OPTIONS if key in kwargs}
-    mode = datasets.VerificationMode(preparing.get("verification_mode") or "basic_checks")
     if split is not None:
         kwargs["splits"] = _splits_in(split)
-    builder = Imagenet2012(config_name=name, data_dir=data_dir, data_files=data_files, **kwargs)
-    if not streaming:
-        builder.download_and_prepare(**preparing)
-        return builder.as_dataset(split=split, in_memory=bool(keep_in_memory))
-    if preparing.get("num_proc") is not None:
-        raise NotImplementedError(
-            "A stream is read where it is iterated: num_proc has no meaning there. For several "
-            "processes give it to torch.utils.data.DataLoader(stream, num_workers=…)."
-        )
-    if mode == datasets.VerificationMode.ALL_CHECKS:
-        logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
-    builder.mode = mode
-    if split is None:
-        return builder.as_streaming_dataset()
-    return joined(split, builder.splits, functools.partial(_stream, builder))
-
-
-def _stream(builder: Imagenet2012, name: str, part: str) -> datasets.IterableDataset:
-    """Return the stream of a split, of which a `part` can only be the whole."""
-    if name != part:
-        raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
-    return builder.of_split(name).as_streaming_dataset(name)
+    if kwargs.get("streaming"):  # of which `datasets` does not hand on the mode
+        mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+        kwargs["checks"] = mode != datasets.VerificationMode.NO_CHECKS
+        if mode == datasets.VerificationMode.ALL_CHECKS:
+            logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
+    return datasets.load_dataset(NAME, name, data_dir=data_dir, split=split, **kwargs)
 
 
 def _splits_in(split: Any) -> tuple[str, ...]:
