@@ -1,5 +1,7 @@
 """Contact sheets: pictures of examples with their names."""
 
+import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,7 @@ def sound_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield rows, without those whose image cannot be decoded: of these `pass_over` is told.
 
-    Raises
-    ------
-    ArchiveError
-        If an archive is not the one that was loaded.
+    Raises `ArchiveError` if an archive is not the one that was loaded.
     """
     for index in indices:
         try:
@@ -77,26 +76,25 @@ def check_picture(path: Path) -> None:
         raise ValueError(f"{path} is there and is no PNG. Nothing was written.")
 
 
+def draw_some(
+    dataset: datasets.Dataset, path: Path, classes: str | None, seed: int, count: int
+) -> tuple[int, list[Exception]]:
+    """Draw random rows to a PNG; return how many, and why others were passed over."""
+    order = chosen_rows(dataset, classes, seed)
+    passed: list[Exception] = []
+    rows = itertools.islice(sound_rows(dataset, order, passed.append), count)
+    picture = draw(rows, dataset.features["label"].names)
+    if len(passed) == len(order):
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    picture.save(path, "PNG")
+    return min(count, len(order) - len(passed)), passed
+
+
 def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> Image.Image:
-    """Draw examples in rows, each with its class and its file name below.
+    """Draw examples in rows of some columns, each with its class and its file name below.
 
-    Parameters
-    ----------
-    rows : iterable of dict
-        Examples with `file_name`, `image` and `label`.
-    names : list of str
-        Names of the classes in label order.
-    columns : int
-        Pictures in a row.
-
-    Returns
-    -------
-    PIL.Image.Image
-
-    Raises
-    ------
-    ValueError
-        If there are no rows.
+    The examples have `file_name`, `image` and `label`; `names` are those of the classes in label
+    order.
     """
     # Small at once: a thousand images as they are would fill gigabytes.
     tiles = [_tile(row, names) for row in rows]
@@ -120,15 +118,7 @@ def _tile(row: dict[str, Any], names: list[str]) -> Image.Image:
     words = names[row["label"]].split(",")[0] if row["label"] >= 0 else "(no public label)"
     stem = row["file_name"].removesuffix(".JPEG").removeprefix("ILSVRC2012_")
     for line, (text, size, colour) in enumerate(((words, 13, INK), (stem, 11, PALE))):
-        font = ImageFont.load_default(size)
+        font, text = ImageFont.load_default(size), textwrap.shorten(text, 26, placeholder="…")
         place = TILE / 2, TILE + (line + 1) * LINE + 2
-        pen.text(place, _shortened(text, font), fill=colour, font=font, anchor="ms")
+        pen.text(place, text, fill=colour, font=font, anchor="ms")
     return tile
-
-
-def _shortened(text: str, font: Any) -> str:
-    if font.getlength(text) <= TILE:
-        return text
-    while text and font.getlength(text + "…") > TILE:
-        text = text[:-1]
-    return text.rstrip() + "…"
