@@ -114,20 +114,14 @@ def plan_index(
 
 
 def plan_export(
-    dataset: datasets.Dataset,
-    split: str,
-    path: str,
-    *,
-    shard_size: int,
-    size: int | None,
-    quality: int,
+    images: datasets.Dataset, split: str, path: str, shard_size: int, size: int | None, quality: int
 ) -> SplitExport:
-    """Plan an export of the images of the archive at `path`, whose rows `dataset` holds in place.
+    """Plan an export of `images` in place in the archive at `path`.
 
     Their bytes, and by them the number of shards, are those of the archive; of images that are
     resized to a `size`, as JPEGs of this `quality`, they follow from a sample.
     """
-    rows, options = _shuffled(dataset), {"size": size, "quality": quality} if size else {}
+    rows, options = _shuffled(images), {"size": size, "quality": quality} if size else {}
     plan = _plan(split, path, rows, shards=1, shard_size=shard_size, **options)
     num_bytes = plan.archive_bytes
     if plan.size:
