@@ -17,16 +17,24 @@ TILE, GAP, MARGIN, LINE = 168, 16, 24, 16
 INK, PALE, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
-def chosen_rows(dataset: datasets.Dataset, classes: str | None, seed: int) -> np.ndarray:
-    """Return the numbers of the rows of some classes, or of all, shuffled: int64, of shape (n,)."""
-    labels = np.array(dataset["label"][:])
-    chosen = np.arange(len(labels))
-    if classes:
-        wanted = find_classes(classes, dataset.features["label"].names)
-        chosen = np.flatnonzero(np.isin(labels, wanted))
-        if not len(chosen):
-            raise ValueError(f"No image of these classes in the {dataset.split} split.")
-    return np.random.default_rng(seed).permutation(chosen)
+def draw_some(
+    dataset: datasets.Dataset, path: Path, classes: str | None, seed: int, count: int
+) -> tuple[int, list[Exception]]:
+    """Draw random rows, of some classes or of all, to a PNG.
+
+    Returns how many were drawn, and why others were passed over.
+    """
+    names, labels = dataset.features["label"].names, np.array(dataset["label"][:])
+    wanted = np.isin(labels, find_classes(classes, names)) if classes else np.full(len(labels), 1)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(wanted))
+    if not len(order):
+        raise ValueError(f"No image of these classes in the {dataset.split} split.")
+    passed: list[Exception] = []
+    picture = draw(itertools.islice(sound_rows(dataset, order, passed.append), count), names)
+    if len(passed) == len(order):
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    picture.save(path, "PNG")
+    return min(count, len(order) - len(passed)), passed
 
 
 def find_classes(text: str, names: list[str]) -> list[int]:
@@ -74,20 +82,6 @@ def check_picture(path: Path) -> None:
     """Raise `ValueError` if something else than a PNG is there."""
     if path.exists() and not path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError(f"{path} is there and is no PNG. Nothing was written.")
-
-
-def draw_some(
-    dataset: datasets.Dataset, path: Path, classes: str | None, seed: int, count: int
-) -> tuple[int, list[Exception]]:
-    """Draw random rows to a PNG; return how many, and why others were passed over."""
-    order = chosen_rows(dataset, classes, seed)
-    passed: list[Exception] = []
-    rows = itertools.islice(sound_rows(dataset, order, passed.append), count)
-    picture = draw(rows, dataset.features["label"].names)
-    if len(passed) == len(order):
-        raise ValueError("None of these images can be decoded. Nothing was written.")
-    picture.save(path, "PNG")
-    return min(count, len(order) - len(passed)), passed
 
 
 def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> Image.Image:

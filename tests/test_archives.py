@@ -122,22 +122,6 @@ def test_without_a_folder_the_variable_comes_before_the_working_directory(
             archives.find_archives(None)
 
 
-@pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        ({"train": "below/any.tar"}, {"train": "below/any.tar"}),
-        (Path("val [1].bin"), {"validation": "val [1].bin"}),
-        ({"train": "training", "validation": VAL}, {"train": "training", "validation": VAL}),
-        ("notes.txt", {"train": "notes.txt"}),
-    ],
-)
-def test_files_that_are_given(files: Any, found: dict[str, str], tmp_path: Path) -> None:
-    write(tmp_path, "below/any.tar", data=TRAINING)
-    write(tmp_path, "val [1].bin", VAL, data=VALIDATION)
-    write(tmp_path, f"training/{CLASS}/{CLASS}_1.JPEG", "notes.txt")
-    assert archives.given_archives(files, tmp_path.as_posix()) == below(tmp_path, found)
-
-
 def test_files_that_cannot_be_meant(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no split 'valid', only train, validation, test"):
         archives.given_archives({"valid": __file__})
