@@ -1,14 +1,12 @@
 """Which archives there are, whether they are what they should be, and what to say if not."""
 
 import contextlib
-import difflib
 import errno
 import hashlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
@@ -58,7 +56,6 @@ NO_IMAGES = "a folder without images or class tars of ILSVRC2012"
 COMPRESSED = r"(\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|7z\xbc\xaf).*"
 IMAGE = r"(.*/)?(n\d{8}_\d+|ILSVRC2012_(val|test)_\d{8})"
 OLD_HUB = rf"(train|val|test)_images(_\d)?\.tar\.gz|{IMAGE}_n\d{{8}}\.JPEG"
-BOXES = rf"ILSVRC2012_bbox.*|(.*/)?n\d{{8}}\.tar\.gz|{IMAGE}\.xml"
 OTHER_SUFFIX = rf"{IMAGE}\.(?!JPEG)(?i:jpe?g)"
 # What is none of the archives, and what to do with it: by the name of a file or folder, a name in
 # the folder, the path of the first file in a tar, or a file's first bytes. The first match counts.
@@ -68,7 +65,7 @@ KNOWN = (
     (r"ILSVRC2012_img_train_t3.*", "the archive of task 3 (120 breeds of dogs), not of task 1"),
     (r"(.*/)?ILSVRC2012_devkit.*", "the development kit, which is not needed"),
     (r"ILSVRC/.*|CLS-LOC/|imagenet.object.*", "Kaggle's images: extract all and pass the folder"),
-    (BOXES, "bounding boxes, which are not needed"),
+    (r"ILSVRC2012_bbox.*", "bounding boxes, which are not needed"),
     (OLD_HUB, "a part of the Hub's imagenet-1k from before it had Parquet, which cannot be read"),
     (r".*\.parquet|PAR1.*", "Parquet: datasets.load_dataset(folder) loads it"),
     (r".*\.tfrecord.*|downloads/", "TensorFlow Datasets': pass its folder downloads/manual"),
@@ -140,10 +137,10 @@ def describe(path: str, options: Options = None) -> str:
     advice = CHECK if is_url(path) else "Pass the folder of the archives, or of what was extracted."
     try:
         names = sorted(entries(path, options))
-    except FileNotFoundError:
-        return f"which does not exist.\n{advice}"
     except OSError as error:
-        return f"which cannot be listed: {error.strerror or error}.\n{advice}"
+        is_missing = isinstance(error, FileNotFoundError)
+        problem = "does not exist" if is_missing else f"cannot be listed: {error.strerror or error}"
+        return f"which {problem}.\n{advice}"
     found = f"found {', '.join(names[:8]) or 'nothing'}{', …' * (len(names) > 8)}."
     return "\n  ".join([found, *_hints(path, names, options, {})[:6]]) + f"\n\n{INSTRUCTIONS}"
 
@@ -185,13 +182,6 @@ def archives_in(folder: str, options: Options = None) -> dict[str, str]:
     return {split: found[split] for split in SOURCES if split in found}
 
 
-def meant(word: str, words: Iterable[str]) -> str:
-    """Say what was meant by a word that is none of these, or which ones there are."""
-    words = list(dict.fromkeys(words))
-    close = [w for w in words if w.startswith(word)] or difflib.get_close_matches(word, words, 1)
-    return f": did you mean {close[0]!r}?" if close else f", only {', '.join(words)}."
-
-
 def find_archives(data_dir: str | None, options: Options = None) -> dict[str, str]:
     """Return the path of each split's archive or tree in a folder, or raise `ManualDownloadError`.
 
@@ -224,7 +214,7 @@ def given_archives(
             raise _nothing_at(path, "Looked for", options)
         kind = key or kind_of(path, options)
         if key and key not in SOURCES:
-            raise ValueError(f"data_files has no split {key!r}{meant(key, SOURCES)}")
+            raise ValueError(f"data_files has no split {key!r}, only {', '.join(SOURCES)}.")
         archives[kind if kind in SOURCES else "train"] = path  # check_kind says what it is instead
     return {split: archives[split] for split in SOURCES if split in archives}
 
@@ -271,26 +261,24 @@ def check_size(split: str, path: str, strict: bool, options: Options = None) -> 
     raise ArchiveError(path, problem, advice=advice)
 
 
-def sha256_of(path: str, progress: Callable[[int], object], options: Options = None) -> str:
-    """Hash a whole archive; `progress` is told of the bytes."""
+def sha256_of(path: str, options: Options = None) -> str:
+    """Hash a whole archive, with a progress bar."""
     digest, file = hashlib.sha256(), open_file(path, options)
     in_order = file.in_order(Region(0, file.size), alone=True)
-    for offset in range(0, file.size, 1 << 20):
-        size = min(1 << 20, file.size - offset)
-        in_order.announce(offset, size)
-        digest.update(in_order.read(offset, size))
-        progress(size)
+    with datasets.utils.tqdm(total=file.size, unit="B", unit_scale=True, desc="SHA-256") as bar:
+        for offset in range(0, file.size, 1 << 20):
+            size = min(1 << 20, file.size - offset)
+            in_order.announce(offset, size)
+            digest.update(in_order.read(offset, size))
+            bar.update(size)
     return digest.hexdigest()
 
 
 def check_sha256(split: str, path: str, options: Options = None) -> None:
-    """Hash a whole archive, with a progress bar, and hold it to the official SHA-256."""
-    status, expected = status_of(path, options), SOURCES[split].sha256
-    if not status or status.is_dir:
+    """Hash a whole archive and hold it to the official SHA-256."""
+    if is_dir(path, options):
         return logger.warning(f"{path}: extracted images have no SHA-256 that could be checked.")
-    shown = {"total": status.size, "unit": "B", "unit_scale": True, "desc": f"SHA-256 {split}"}
-    with datasets.utils.tqdm(**shown) as bar:
-        found = sha256_of(path, bar.update, options)
+    found, expected = sha256_of(path, options), SOURCES[split].sha256
     if found != expected:
         problem = f"its SHA-256 is {found}, that of the original {expected}: fetch it again from "
         advice = 'if a copy was made of it, pass download_mode="force_redownload" then.'

@@ -12,7 +12,6 @@ from typing import Any
 import datasets
 from datasets.exceptions import NonMatchingSplitsSizesError
 
-from .archives import meant
 from .ilsvrc2012 import NAME, NO_CHECKS, SOURCES, VERSION, ArchiveError, without_secrets
 from .remote import Options
 from .storage import is_dir, logger
@@ -35,7 +34,7 @@ def cut_split(split: Any, splits: Iterable[str]) -> list[tuple[str, str]]:
     parts = [(re.split(r"\W", part, maxsplit=1)[0], part) for part in split.to_spec().split("+")]
     for name, _ in parts:
         if name not in SOURCES:
-            raise ValueError(f"There is no split {name!r}{meant(name, SOURCES)}")
+            raise ValueError(f"There is no split {name!r}, only {', '.join(SOURCES)}.")
     return parts
 
 

@@ -44,13 +44,12 @@ INDEX = """
 program that loads it need import nothing for that, but on its machine
 
 - the package `imagenet2012` {version} must be installed, which reads these places;
-- {archives} must be there{elsewhere}.
+- {archives} must be there, or by the same name in the folder (or at the URL) that the environment
+  variable `{variable}` names.
 
 Each image is read only if the archive's own header there names the same file and size. The archives
 are fetched from {page}, by hand and with an account; a repacked one does not fit.
 """
-# The Hub's names for how many examples there are.
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
 def check_card(output: Path) -> None:
@@ -64,25 +63,22 @@ def check_card(output: Path) -> None:
 
 
 def write_card(output: Path, name: str) -> list[Path]:
-    """Write README.md: what the Hub, its viewer and `datasets.load_dataset` read.
+    """Write README.md, and return all files that belong to the repository.
 
-    It is about all splits that are whole in the folder, also of earlier runs; `name` is what to
-    load it by.
-
-    Returns
-    -------
-    list of Path
-        All files that belong to the repository.
+    It is what the Hub, its viewer and `datasets.load_dataset` read of all splits that are whole in
+    the folder, also of earlier runs; `name` is what to load it by.
     """
-    files = {plan: [output / "data" / one for one in plan.names()] for plan in _whole_plans(output)}
+    data = output / "data"
+    plans = [p for p in plans_in(data).values() if all((data / n).exists() for n in p.names())]
+    files = {plan: [data / name for name in plan.names()] for plan in plans}
     body = CARD.format(
         mark=MARK,
         name=json.dumps(name, ensure_ascii=False),
         rows="\n".join(
             f"| {plan.split} | {plan.rows:,} | {plan.shards:,} | {_images(plan)} |"
-            for plan in files
+            for plan in plans
         ),
-        needed=_needed([plan.in_place for plan in files if plan.in_place]),
+        needed=_needed(plans),
         page=DOWNLOAD_PAGE,
         citation=INFO["citation"],
     )
@@ -91,11 +87,6 @@ def write_card(output: Path, name: str) -> list[Path]:
     unfinished.write_text(f"---\n{head}\n---\n{body}", encoding="utf-8")
     os.replace(unfinished, card)
     return [card, *(path for paths in files.values() for path in paths)]
-
-
-def _whole_plans(output: Path) -> list[Plan]:
-    plans = plans_in(output / "data").values()
-    return [plan for plan in plans if all((output / "data" / n).exists() for n in plan.names())]
 
 
 def _images(plan: Plan) -> str:
@@ -110,48 +101,38 @@ def _images(plan: Plan) -> str:
     )
 
 
-def _needed(archives: list[str]) -> str:
+def _needed(plans: list[Plan]) -> str:
     """Say what an index needs where it is read; nothing of shards that hold the images."""
+    archives = [f"`{plan.in_place}`" for plan in plans if plan.in_place]
     if not archives:
         return ""
-    variable = f"the folder that the environment variable `{FOLDER_VARIABLE}` names"
-    by_path = os.path.isabs(archives[0])
     return INDEX.format(
         version=VERSION,
-        archives=" and ".join(f"`{archive}`" for archive in archives),
-        elsewhere=f", or in {variable}" if by_path else f", in {variable}",
+        archives=" and ".join(archives),
+        variable=FOLDER_VARIABLE,
         page=DOWNLOAD_PAGE,
     )
 
 
 def _front_matter(files: dict[Plan, list[Path]]) -> DatasetCardData:
     """Return the metadata as `datasets` writes them when it pushes a dataset."""
-    rows = sum(plan.rows for plan in files)
-    schema = pq.read_schema(next(iter(files.values()))[0])
-    sizes = [sum(path.stat().st_size for path in paths) for paths in files.values()]
-    splits = {
-        plan.split: datasets.SplitInfo(plan.split, size, plan.rows)
-        for plan, size in zip(files, sizes, strict=True)
-    }
+    sizes = {plan.split: sum(path.stat().st_size for path in files[plan]) for plan in files}
+    infos = [datasets.SplitInfo(plan.split, sizes[plan.split], plan.rows) for plan in files]
+    (first, *_), *_ = files.values()
     info = datasets.DatasetInfo(
-        features=datasets.Features.from_arrow_schema(schema),
-        splits=datasets.SplitDict(splits),
-        download_size=sum(sizes),
-        dataset_size=sum(sizes),
+        features=datasets.Features.from_arrow_schema(pq.read_schema(first)),
+        splits=datasets.SplitDict({one.name: one for one in infos}),
+        download_size=sum(sizes.values()),
+        dataset_size=sum(sizes.values()),
     )
+    data_files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in sizes]
     data = DatasetCardData(
         pretty_name="ImageNet-1k (ILSVRC2012)",
         license="other",
         license_name="imagenet-terms-of-access",
         license_link=DOWNLOAD_PAGE,
         task_categories=["image-classification"],
-        size_categories=next((words for limit, words in SIZES if rows < limit), "1M<n<10M"),
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": s, "path": f"data/{s}-*.parquet"} for s in splits],
-            }
-        ],
+        configs=[{"config_name": "default", "data_files": data_files}],
     )
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
     return data
@@ -160,10 +141,7 @@ def _front_matter(files: dict[Plan, list[Path]]) -> DatasetCardData:
 def get_repository(repo_id: str, public: bool) -> None:
     """Make a dataset repository, private unless `public`, or see that it is there and as wanted.
 
-    Raises
-    ------
-    ValueError
-        If it is there and public, which is not wanted; and what `huggingface_hub` raises.
+    Raises `ValueError` if it is there and public, which is not wanted.
     """
     api = HfApi()
     api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)

@@ -3,14 +3,13 @@
 Archives are read as they are loaded, and what the reader raises is collected.
 """
 
-import contextlib
 import dataclasses
+import itertools
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,39 +17,26 @@ from tqdm import tqdm
 
 from imagenet2012.archives import archives_in, check_kind, find_archives, given_archives, sha256_of
 from imagenet2012.decoding import decode_image
-from imagenet2012.export import ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
+from imagenet2012.export import CORES, ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_place import missing_images
 from imagenet2012.parts import MEAN_IMAGE_BYTES, Part
-from imagenet2012.rows import Row, RowReader, Stretch, stretches_of
-from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file
+from imagenet2012.rows import Row, RowReader, stretches_of
+from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file, status_of
 from imagenet2012.tar_reader import class_tars
 from imagenet2012.trees import Faults, in_threads, list_tree
 
-
-class Ways(NamedTuple):
-    """How to check: by the official figures, by hash, by decoding all images in some processes."""
-
-    strict: bool = True
-    hash: bool = False
-    decode: bool = False
-    processes: int = 1
+SHOWN = 5  # places of a problem, unless all are wanted
+ROWS_TO_DECODE, ROWS_TO_LOOK_AT = 20, 1000  # in one go; the first are some 2 MB
 
 
 @dataclasses.dataclass
 class Report:
     """What was found of a split.
 
-    Attributes
-    ----------
-    split, path : str
-    problems : Faults
-        The places of each kind of problem; a kind may be a whole sentence, without places.
-    figures : dict
-        Bytes, classes and images: how many were ``found``, and how many are ``official``, if known.
-    sha256 : str, optional
-    shards : str
-        What written shards are.
+    Of each kind of problem it lists the places; a kind may be a whole sentence, without places. Of
+    bytes, classes and images it has how many were ``found``, and how many are ``official``, if that
+    is known. Of written shards it says what they are.
     """
 
     split: str
@@ -66,83 +52,85 @@ class Report:
         if strict and official not in (None, found):
             self.problems[f"{found:,} {name} instead of {official:,}"] = []
 
+    def lines(self, verbose: bool) -> Iterator[str]:
+        """Say in lines what was found; of each problem the first places, or all if `verbose`."""
+        yield f"{self.split}  {self.path}"
+        for name, figure in self.figures.items():
+            of = f"  of {figure['official']:,}" if figure["official"] else ""
+            yield f"  {name:<8}{figure['found']:>16,}{of}"
+        yield from (f"  {told}" for told in (self.shards, self.sha256) if told)
+        for kind, places in self.problems.items():
+            yield f"  ! {kind}: {len(places):,}" if places else f"  ! {kind}"
+            shown = places if verbose else places[:SHOWN]
+            yield from (f"      {place}" for place in shown)
+            if len(shown) < len(places):
+                yield "      … (all of them: --verbose, or --json)"
 
-def check(folder: str, splits: Sequence[str], ways: Ways) -> tuple[list[str], list[Report]]:
+    def add_error(self, error: Exception) -> None:
+        """Add what an error says, without its advice."""
+        self.problems[_first_line(error)] = []
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def check(
+    folder: str, splits: Sequence[str], no_checks: bool, with_hash: bool, decode: bool
+) -> tuple[list[str], list[Report]]:
     """Check what a folder holds, or a single archive; nothing is written.
 
-    Parameters
-    ----------
-    folder : str
-        Of archives, of extracted images, or of what `index` or `export` wrote.
-    splits : sequence of str
-        Without any, those that are there, and of archives training and validation.
-    ways : Ways
-
-    Returns
-    -------
-    list of str
-        The splits that are missing.
-    list of Report
-        Of the others.
+    The folder is one of archives, of extracted images, or of what `index` or `export` wrote.
+    Without `splits` those that are there are checked, and of archives training and validation.
+    With `no_checks` they need not have the official figures. All images are decoded if `decode`.
+    Returns the splits that are missing, and the reports of the others.
     """
     data = Path(folder, "data")
     if not is_url(folder) and not archives_in(folder) and (plans := plans_in(data)):
-        if ways.hash or ways.decode:
+        if with_hash or decode:
             raise ValueError("--hash and --decode are for archives, not for what was written.")
         wanted = splits or list(plans)
-        reports = [check_shards(plans[s], data, ways.strict) for s in wanted if s in plans]
+        reports = [check_shards(plans[s], data, not no_checks) for s in wanted if s in plans]
         return [split for split in wanted if split not in plans], reports
     archives = find_archives(folder) if is_dir(folder) else given_archives(folder)
     # A folder must hold both; what is passed by itself is enough.
     usual = () if folder in archives.values() else ("train", "validation")
     wanted = splits or [split for split in SOURCES if split in {*usual, *archives}]
-    reports = [check_images(s, archives[s], ways) for s in wanted if s in archives]
+    ways = not no_checks, with_hash, decode
+    reports = [check_images(s, archives[s], *ways) for s in wanted if s in archives]
     return [split for split in wanted if split not in archives], reports
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says, without its advice."""
-    return str(error).partition("\n")[0]
 
 
 # ------------------------------------------------------------------------- archives and trees
 
 
-class Found(NamedTuple):
-    """What was found in a stretch: the names of its images, and what is wrong with it."""
-
-    names: list[str]
-    problems: Faults
-
-
-def check_images(split: str, path: str, ways: Ways) -> Report:
+def check_images(split: str, path: str, strict: bool, with_hash: bool, decode: bool) -> Report:
     """Check the archive or the tree of a split; a fault does not end the search for others."""
-    report = Report(split, path)
+    report, source = Report(split, path), SOURCES[split]
     try:
         check_kind(split, path)
-        parts = _parts_of(report, ways.strict)
+        parts = _parts_of(report, strict)
     except ArchiveError as error:
-        report.problems[first_line(error)] = []
+        report.add_error(error)
         return report
-    stretches = stretches_of(split, parts, "archive") if parts else []
-    looked_at = (
-        _decoded(split, parts, stretches, ways.processes)
-        if ways.decode
-        else _seen(split, parts, stretches)
-    )
     found: Counter[str] = Counter()  # images of each wnid, or of each number
-    for names, problems in tqdm(looked_at, split, len(stretches), disable=None, leave=False):
-        found.update(match[1] for match in map(SOURCES[split].image.fullmatch, names) if match)
-        for kind, places in problems.items():
-            report.problems.setdefault(kind, []).extend(places)
-    report.add_figure("images", found.total(), SOURCES[split].num_examples, ways.strict)
+    rows = _rows_of(report, parts, found, decode)
+    if decode:  # all are read here, in their order, and other processes decode them
+        images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
+        tasks = zip(_batches(rows, ROWS_TO_DECODE))
+        broken = in_processes(_undecodable, tasks, CORES, images)
+        report.problems.add("images that cannot be decoded", *itertools.chain(*broken))
+    else:
+        empty = map(_empty, _batches(rows, ROWS_TO_LOOK_AT))
+        report.problems.add("empty files", *itertools.chain(*empty))
+    report.add_figure("images", found.total(), source.num_examples, strict)
     if split != "train":  # of which a class is read at once
         twice = [number for number, count in found.items() if count > 1]
         report.problems.add("numbers of images that appear twice", *twice)
-    if ways.strict:
+    if strict:
         _add_differences(report, found)
-    if ways.hash:
-        _add_hash(report, ways.strict)
+    if with_hash:
+        _add_hash(report, strict)
     return report
 
 
@@ -161,81 +149,63 @@ def _parts_of(report: Report, strict: bool) -> list[Part]:
         try:
             parts.extend(class_tars(file, labels.wnids) if split == "train" else [whole])
         except ArchiveError as error:
-            report.problems[f"{first_line(error)} What follows was not looked at."] = []
+            report.problems[f"{_first_line(error)} What follows was not looked at."] = []
     if split == "train":
         report.add_figure("classes", len(parts), NUM_CLASSES, strict)
     return [part for part in parts if part.size]
 
 
-def _seen(split: str, parts: list[Part], stretches: list[Stretch]) -> Iterator[Found]:
-    """Look at the headers of an archive, or the sizes of files."""
-    reader = RowReader(split, parts, read_labels().validation, in_place=True)
-    return map(_look_at, reader.by_stretch(stretches))
+def _rows_of(
+    report: Report, parts: list[Part], found: Counter[str], with_data: bool
+) -> Iterator[Row]:
+    """Yield the rows of all parts and count them; what is wrong with a stretch is noted."""
+    split = report.split
+    reader = RowReader(split, parts, read_labels().validation, not with_data, checks=False)
+    stretches = stretches_of(split, parts, "archive") if parts else []
+    each = reader.by_stretch(stretches)
+    for rows in tqdm(each, split, len(stretches), disable=None, leave=False):
+        try:
+            for row in rows:
+                found.update(SOURCES[split].image.fullmatch(row.name).groups())  # type: ignore[union-attr]
+                yield row
+        except ArchiveError as error:
+            report.add_error(error)
 
 
-def _decoded(
-    split: str, parts: list[Part], stretches: list[Stretch], processes: int
-) -> Iterator[Found]:
-    tasks = (
-        (split, parts[s.first : s.last], Stretch(0, s.last - s.first, s.region, s.regions))
-        for s in stretches
-    )
-    images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
-    return in_processes(_decode_stretch, tasks, processes, images)
+def _batches(rows: Iterator[Row], count: int) -> Iterator[list[Row]]:
+    return iter(lambda: list(itertools.islice(rows, count)), [])
 
 
-def _decode_stretch(split: str, parts: list[Part], stretch: Stretch) -> Found:
-    reader = RowReader(split, parts, read_labels().validation, in_place=False, checks=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, which do not matter
-        return _look_at(next(reader.by_stretch([stretch])))
+def _undecodable(rows: list[Row]) -> list[str]:
+    """Say of images that cannot be decoded which they are, and why."""
+    found = []
+    for row in rows:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of odd metadata, which do not matter
+                decode_image(row.data or b"", row.name)
+        except Exception as error:
+            found.append(_first_line(error))
+    return found
 
 
-def _look_at(rows: Iterable[Row]) -> Found:
-    """Go through the rows of a stretch until their end, or until something is wrong with it."""
-    names: list[str] = []
-    files: list[str] = []
-    problems = Faults()
-    try:
-        for row in rows:
-            names.append(row.name)
-            if row.data is not None:
-                problems.add("images that cannot be decoded", *_reason(row.name, row.data))
-            elif os.path.isabs(row.path):  # a file of its own, of which only the name was read
-                files.append(row.path)
-    except ArchiveError as error:
-        problems[first_line(error)] = []
-    empty = in_threads(_is_empty, files) if files else []
-    problems.add("empty files", *(path for path, bad in zip(files, empty, strict=True) if bad))
-    return Found(names, problems)
-
-
-def _reason(name: str, data: bytes) -> list[str]:
-    """Say why an image cannot be decoded, if it cannot."""
-    try:
-        decode_image(data, name)
-    except Exception as error:
-        return [first_line(error)]
-    return []
-
-
-def _is_empty(path: str) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.getsize(path) == 0
-    return True
+def _empty(rows: list[Row]) -> list[str]:
+    """Return the paths of empty files: of images of their own, only the names were read."""
+    paths = [row.path for row in rows if os.path.isabs(row.path)]
+    found = zip(paths, in_threads(status_of, paths), strict=True)
+    return [path for path, status in found if not (status and status.size)]
 
 
 def _add_differences(report: Report, found: Counter[str]) -> None:
     """Note which images or classes of the original are missing, as far as the names tell."""
-    source, path = SOURCES[report.split], report.path
+    source = SOURCES[report.split]
     if report.split != "train":
         numbers = set(range(1, source.num_examples + 1)).difference(map(int, found))
         report.problems.add("numbers of images that are missing", *map(str, sorted(numbers)))
-    elif source.in_class and not is_dir(path):  # of a tree this was told with its differences
+    elif source.in_class and not is_dir(report.path):  # a tree's were told when it was listed
         fewest, most = source.in_class
-        odd = [
-            f"{w} has {found[w]:,}" for w in read_labels().wnids if not fewest <= found[w] <= most
-        ]
+        counts = {wnid: found[wnid] for wnid in read_labels().wnids}
+        odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
         report.problems.add(f"classes that do not have {fewest} to {most:,} images", *odd)
 
 
@@ -244,9 +214,7 @@ def _add_hash(report: Report, strict: bool) -> None:
     if is_dir(report.path):
         report.problems["extracted images have no SHA-256 to be held to"] = []
         return
-    expected, size = SOURCES[report.split].sha256, report.figures["bytes"]["found"]
-    with tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-        report.sha256 = sha256_of(report.path, bar.update)
+    expected, report.sha256 = SOURCES[report.split].sha256, sha256_of(report.path)
     if strict and expected not in (None, report.sha256):
         report.problems[f"its SHA-256 is not that of the original, {expected}"] = []
 
@@ -270,11 +238,11 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
         elif read_record(data / name) != plan.record(shard):
             report.problems.add("shards of another export, misplaced or damaged", name)
         else:
-            _read_shard(data / name, plan, report.problems)
+            _read_shard(data / name, plan, report)
     return report
 
 
-def _read_shard(path: Path, plan: Plan, problems: Faults) -> None:
+def _read_shard(path: Path, plan: Plan, report: Report) -> None:
     """Note what is wrong with the pages of a shard, and with the images that it points to."""
     is_here = plan.in_place and not is_url(absolute(os.getenv(FOLDER_VARIABLE, "")))
     places: list[str] = []
@@ -284,8 +252,8 @@ def _read_shard(path: Path, plan: Plan, problems: Faults) -> None:
                 if is_here:  # at a URL, each image would be a request
                     places.extend(batch["image"].field("path").to_pylist())
     except (OSError, pa.ArrowException) as error:
-        problems.add("shards with damaged pages", f"{path.name}: {first_line(error)}")
+        report.problems.add("shards with damaged pages", f"{path.name}: {_first_line(error)}")
     try:
-        problems.add("images that are not where the index says", *missing_images(places))
+        report.problems.add("images that are not where the index says", *missing_images(places))
     except ArchiveError as error:
-        problems[first_line(error)] = []
+        report.add_error(error)

@@ -2,12 +2,11 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,14 @@ from imagenet2012 import card, sheet
 from imagenet2012 import check as checks
 from imagenet2012 import export as exports
 from imagenet2012.archives import archives_in, find_archives
+from imagenet2012.export import CORES
 from imagenet2012.ilsvrc2012 import SOURCES
 from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_url
-from imagenet2012.trees import trees_in
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-SHOWN = 5  # places of a problem, without --verbose
 
 # ------------------------------------------------------------------------- what may be typed
 
 
-def folder_of(given: str | None) -> str:
+def folder_of(_: click.Context, __: click.Parameter, given: str | None) -> str:
     """Return the folder of the archives: the one that was typed, or that the variable names."""
     given = os.getenv(FOLDER_VARIABLE, "") if given is None else given
     if not given.strip():
@@ -42,21 +38,19 @@ def folder_of(given: str | None) -> str:
     return absolute(given)
 
 
-def output_of(given: str) -> Path:
-    """Return the folder to write to, which is none of archives or of what was extracted."""
-    if not given.strip() or is_url(given):
-        raise click.UsageError(f"OUTPUT is a folder of this machine, not {given!r}.")
-    path = absolute(given)
-    if archives_in(path) or trees_in(path, {}):
-        raise click.UsageError(f"{path} holds the images: write to another folder.")
-    return Path(path)
-
-
-def folders_of(given: tuple[str, ...]) -> tuple[str, Path]:
-    """Return DIR, which may be left out, and OUTPUT."""
+def folders_of(
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, Path]:
+    """Return DIR, and OUTPUT, which is none of archives or of what was extracted."""
     if not 1 <= len(given) <= 2:
         raise click.UsageError(f"Pass DIR and OUTPUT; or, if {FOLDER_VARIABLE} is set, OUTPUT.")
-    return folder_of(given[0] if len(given) == 2 else None), output_of(given[-1])
+    if not given[-1].strip() or is_url(given[-1]):
+        raise click.UsageError(f"OUTPUT is a folder of this machine, not {given[-1]!r}.")
+    output = absolute(given[-1])
+    if archives_in(output):
+        raise click.UsageError(f"{output} holds the images: write to another folder.")
+    folder = given[0] if len(given) == 2 else None
+    return folder_of(context, parameter, folder), Path(output)
 
 
 def size_of(given: str) -> int:
@@ -66,31 +60,17 @@ def size_of(given: str) -> int:
     return number
 
 
-dir_argument = click.argument(
-    "folder", metavar="[DIR]", required=False, callback=lambda _, __, given: folder_of(given)
-)
+dir_argument = click.argument("folder", metavar="[DIR]", required=False, callback=folder_of)
+folders_argument = click.argument("folders", metavar="[DIR] OUTPUT", nargs=-1, callback=folders_of)
+split_of = click.Choice(tuple(SOURCES))
 split_option = click.option(
-    "--split",
-    "splits",
-    multiple=True,
-    type=click.Choice(tuple(SOURCES)),
-    help="Only this split; may be repeated.",
+    "--split", "splits", multiple=True, type=split_of, help="Only this split; may be repeated."
 )
 no_checks_option = click.option(
     "--no-checks", is_flag=True, help="For subsets: any sizes and numbers of images will do."
 )
 num_proc_option = click.option(
     "--num-proc", default=CORES, show_default="all cores", type=click.IntRange(1), help="Processes."
-)
-
-
-def options_of_work(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options that say which images it takes, and in how many processes."""
-    return split_option(no_checks_option(num_proc_option(command)))
-
-
-folders_argument = click.argument(
-    "folders", metavar="[DIR] OUTPUT", nargs=-1, callback=lambda _, __, given: folders_of(given)
 )
 
 
@@ -107,12 +87,9 @@ class Verbs(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def mode_of(no_checks: bool) -> str:
-    """Return the `verification_mode` of `imagenet2012.load`."""
-    return "no_checks" if no_checks else "basic_checks"
-
-
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(package_name="imagenet2012", prog_name="imagenet2012")
 def main() -> None:
     """ILSVRC2012 (ImageNet-1k) from its original archives, or from what was extracted of them.
@@ -129,12 +106,14 @@ def main() -> None:
     """
 
 
-# ------------------------------------------------------------------------- prepare
+# ------------------------------------------------------------------------- the verbs
 
 
 @main.command(short_help="Copy the images into the cache of datasets.")
 @dir_argument
-@options_of_work
+@split_option
+@no_checks_option
+@num_proc_option
 def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int) -> None:
     """Copy the images in DIR into the cache, where imagenet2012.load and load_dataset find them.
 
@@ -143,34 +122,25 @@ def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int
 
     \b
     Examples:
-      imagenet2012 prepare ~/imagenet
       imagenet2012 prepare ~/imagenet --split validation --num-proc 2
       imagenet2012 prepare ~/subset --no-checks
     """
     wanted = list(splits or find_archives(folder))
-    loaded = imagenet2012.load(
-        folder, split=wanted, num_proc=num_proc, verification_mode=mode_of(no_checks)
-    )
+    mode = "no_checks" if no_checks else "basic_checks"
+    loaded = imagenet2012.load(folder, split=wanted, num_proc=num_proc, verification_mode=mode)
     for split, dataset in zip(wanted, loaded, strict=True):
         place = Path(dataset.cache_files[0]["filename"]).parent
         click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
 
 
-# ------------------------------------------------------------------------- index, export
-
-
 @main.command(short_help="Write a small dataset whose images stay in the archives.")
 @folders_argument
-@options_of_work
+@split_option
+@no_checks_option
+@num_proc_option
 @click.option("--portable", is_flag=True, help="Hold the archives' names instead of their paths.")
-@click.option(
-    "--shards",
-    default=128,
-    show_default=True,
-    type=click.IntRange(1, 99_999),
-    help="Files of each split, into which streams and workers divide it.",
-)
-def index(portable: bool, shards: int, **chosen: Any) -> None:
+@click.option("--shards", default=128, type=click.IntRange(1, 99_999), help="Files of each split.")
+def index(**chosen: Any) -> None:
     """Write an index of the images in DIR to the folder OUTPUT: Parquet and a card.
 
     Its rows hold where in the archives each image is, in shuffled order. Each program that takes a
@@ -185,34 +155,20 @@ def index(portable: bool, shards: int, **chosen: Any) -> None:
       imagenet2012 index ~/imagenet ~/imagenet-index
       imagenet2012 index ~/imagenet ~/imagenet-index --portable --split train
     """
-    write(functools.partial(exports.plan_index, shards=shards, portable=portable), **chosen)
+    write(exports.plan_index, **chosen)
 
 
 @main.command(short_help="Write the images as Parquet, resized if wanted; push them to the Hub.")
 @folders_argument
-@options_of_work
+@split_option
+@no_checks_option
+@num_proc_option
 @click.option("--size", type=click.IntRange(16), help="Resize to this shortest side (pixels).")
-@click.option(
-    "--quality",
-    default=90,
-    show_default=True,
-    type=click.IntRange(1, 100),
-    help="Of the JPEGs that --size makes.",
-)
-@click.option(
-    "--shard-size", default="500MB", show_default=True, type=size_of, help="Of a file, about."
-)
+@click.option("--quality", default=90, type=click.IntRange(1, 100), help="Of the resized JPEGs.")
+@click.option("--shard-size", default="500MB", type=size_of, help="Of a file, about.")
 @click.option("--push", metavar="REPO_ID", help="Upload OUTPUT to this dataset of the Hub.")
 @click.option("--public", is_flag=True, help="The dataset of --push is not private.")
-def export(
-    folders: tuple[str, Path],
-    size: int | None,
-    quality: int,
-    shard_size: int,
-    push: str | None,
-    public: bool,
-    **chosen: Any,
-) -> None:
+def export(folders: tuple[str, Path], push: str | None, public: bool, **chosen: Any) -> None:
     """Write the images in DIR to the folder OUTPUT: shuffled Parquet shards and a card.
 
     They need nothing but `datasets`. Started again after an interruption, it goes on after the
@@ -231,10 +187,7 @@ def export(
         card.check_card(folders[1])
         with hub_errors(push):
             card.get_repository(push, public)
-    plan = functools.partial(
-        exports.plan_export, shard_size=shard_size, size=size, quality=quality if size else None
-    )
-    files = write(plan, folders, name=push, **chosen)
+    files = write(exports.plan_export, folders, name=push, **chosen)
     if push is not None:
         with hub_errors(push):
             card.upload(folders[1], files, push)
@@ -242,14 +195,18 @@ def export(
 
 
 def write(
-    plan: Callable[[datasets.Dataset, str, str], exports.SplitExport],
+    plan: Callable[..., exports.SplitExport],
     folders: tuple[str, Path],
     splits: tuple[str, ...],
     no_checks: bool,
     num_proc: int,
     name: str | None = None,
+    **options: Any,
 ) -> list[Path]:
-    """Write the shards of all splits, then the card; return all files that belong to it."""
+    """Write the shards of all splits as they are planned with these options, and the card.
+
+    Returns all files that belong to the repository, which is loaded by `name`.
+    """
     folder, output = folders
     data = output / "data"
     card.check_card(output)
@@ -258,11 +215,9 @@ def write(
         loaded = {s: load_in_place(folder, s, no_checks, num_proc) for s in splits or archives}
         data.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(output / ".imagenet2012.lock", timeout=0):
-            planned = [plan(dataset, split, archives[split]) for split, dataset in loaded.items()]
-            for one in planned:
-                exports.check_folder(one.plan, data)
-            exports.check_room(planned, data)
-            follow(planned, exports.write_shards(planned, data, num_proc))
+            planned = [plan(rows, s, archives[s], **options) for s, rows in loaded.items()]
+            exports.check_folder(planned, data)
+            follow(planned, data, num_proc)
             files = card.write_card(output, name or str(output))
     except filelock.Timeout:
         raise BlockingIOError(
@@ -274,10 +229,13 @@ def write(
     return files
 
 
-def load_in_place(folder: str, split: str, no_checks: bool, num_proc: int) -> datasets.Dataset:
+def load_in_place(
+    folder: str, split: str, no_checks: bool, num_proc: int | None = None
+) -> datasets.Dataset:
     """Return a split in place; of the right number of images, if it is checked."""
+    mode = "no_checks" if no_checks else "basic_checks"
     dataset = imagenet2012.load(
-        folder, "in_place", split=split, num_proc=num_proc, verification_mode=mode_of(no_checks)
+        folder, "in_place", split=split, num_proc=num_proc, verification_mode=mode
     )
     # It may be known from before, when it was not checked.
     if not no_checks and len(dataset) != (wanted := SOURCES[split].num_examples):
@@ -286,19 +244,15 @@ def load_in_place(folder: str, split: str, no_checks: bool, num_proc: int) -> da
     return dataset
 
 
-def follow(planned: list[exports.SplitExport], steps: Iterable[exports.Step]) -> None:
-    """Show how the writing goes on: a bar, or without a terminal a line for each shard."""
-    total = sum(export.plan.rows for export in planned)
-    written = 0
+def follow(planned: list[exports.SplitExport], data: Path, num_proc: int) -> None:
+    """Write the shards, and show it by a bar or, without a terminal, a line for each shard."""
+    total, written = sum(plan.rows for plan, *_ in planned), 0
     with tqdm(total=total, unit=" images", disable=None, leave=False) as bar:
-        for step in steps:
-            bar.set_description(step.name, refresh=False)
-            bar.update(step.images)
-            written += step.is_whole
-            if step.is_whole and bar.disable:
-                click.echo(f"{step.name} is written.")
-    for export in planned:
-        plan = export.plan
+        for name in exports.write_shards(planned, data, num_proc, bar.update):
+            written += 1
+            if bar.disable:
+                click.echo(f"{name} is written.")
+    for plan, *_ in planned:
         click.echo(f"{plan.split}: {plan.rows:,} images in {plan.shards:,} shard(s)")
     if not written:
         click.echo("All of it was there: no shard was written.")
@@ -314,9 +268,6 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise click.ClickException(text) from error
 
 
-# ------------------------------------------------------------------------- check
-
-
 @main.command(short_help="Check archives, extracted images, or what index and export wrote.")
 @dir_argument
 @split_option
@@ -325,15 +276,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
 @click.option("--decode", is_flag=True, help="Decode every image too, on all cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @click.option("--verbose", is_flag=True, help="List every place of each problem.")
-def check(
-    folder: str,
-    splits: tuple[str, ...],
-    no_checks: bool,
-    with_hash: bool,
-    decode: bool,
-    as_json: bool,
-    verbose: bool,
-) -> None:
+def check(folder: str, splits: tuple[str, ...], as_json: bool, verbose: bool, **ways: bool) -> None:
     """Check the archives in DIR: sizes, structure, and the header of every image.
 
     Nothing is written. The status is 0 only if all is OK; without --split both training and
@@ -342,59 +285,32 @@ def check(
 
     \b
     Examples:
-      imagenet2012 check ~/imagenet
-      imagenet2012 check ~/imagenet --split validation --hash
-      imagenet2012 check ~/imagenet --decode
+      imagenet2012 check ~/imagenet --split validation --hash --decode
       imagenet2012 check ~/Downloads/val.tar
       imagenet2012 check ~/imagenet --json | jq '.splits[].problems'
     """
-    ways = checks.Ways(not no_checks, with_hash, decode, CORES)
-    missing, reports = checks.check(folder, splits, ways)
+    missing, reports = checks.check(folder, splits, **ways)
     ok = not missing and not any(report.problems for report in reports)
     if as_json:
         told = {"ok": ok, "missing": missing, "splits": list(map(dataclasses.asdict, reports))}
         click.echo(json.dumps(told, indent=2))
     else:
-        for report in reports:
-            print_report(report, None if verbose else SHOWN)
+        for line in itertools.chain(*(report.lines(verbose) for report in reports)):
+            click.echo(line)
         for split in missing:
-            click.echo(click.style(split, bold=True) + "  missing")
+            click.echo(f"{split}  missing")
         click.echo("All OK." if ok else "Not all is OK.")
     sys.exit(not ok)
 
 
-def print_report(report: checks.Report, shown: int | None) -> None:
-    """Print what was found of a split, and of each problem the first places, or all."""
-    click.echo(f"{click.style(report.split, bold=True)}  {report.path}")
-    for name, figure in report.figures.items():
-        of = f"  of {figure['official']:,}" if figure["official"] else ""
-        click.echo(f"  {name:<8}{figure['found']:>16,}{of}")
-    for line in filter(None, (report.shards, report.sha256)):
-        click.echo(f"  {line}")
-    for kind, places in report.problems.items():
-        count = f": {len(places):,}" if places else ""
-        click.echo(f"  {click.style('!', fg='red')} {kind}{count}")
-        for place in places[:shown]:
-            click.echo(f"      {place}")
-        if len(places) > len(places[:shown]):
-            click.echo("      … (all of them: --verbose, or --json)")
-
-
-# ------------------------------------------------------------------------- show
-
-
 @main.command(short_help="Draw a contact sheet of random images.")
 @dir_argument
-@click.option("--split", type=click.Choice(tuple(SOURCES)), help="Default: validation, if there.")
+@click.option("--split", type=split_of, help="Default: validation, if there.")
 @click.option("--classes", help="Names, wnids or labels, separated by commas.")
-@click.option("--count", default=32, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the choice.")
+@click.option("--count", default=32, type=click.IntRange(1, 1000))
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of the choice.")
 @click.option(
-    "-o",
-    "--output",
-    default="contact_sheet.png",
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    "-o", "--output", default="contact_sheet.png", type=click.Path(dir_okay=False, path_type=Path)
 )
 @no_checks_option
 def show(
@@ -416,20 +332,8 @@ def show(
     sheet.check_picture(output)
     archives = find_archives(folder)
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
-    dataset = imagenet2012.load(
-        folder, "in_place", split=split, verification_mode=mode_of(no_checks)
-    )
-    order = sheet.chosen_rows(dataset, classes, seed)
-    passed: list[Exception] = []
-    rows = itertools.islice(sheet.sound_rows(dataset, order, passed.append), count)
-    picture = sheet.draw(rows, dataset.features["label"].names)
-    if len(passed) == len(order):
-        raise ValueError("None of these images can be decoded. Nothing was written.")
+    dataset = load_in_place(folder, split, no_checks)
+    drawn, passed = sheet.draw_some(dataset, output, classes, seed, count)
     for error in passed:
         click.echo(f"Passed over: {error}", err=True)
-    picture.save(output, "PNG")
-    click.echo(f"{output}: {min(count, len(order) - len(passed))} {split} images")
-
-
-if __name__ == "__main__":
-    main()
+    click.echo(f"{output}: {drawn} {split} images")

@@ -1,5 +1,7 @@
 """Contact sheets: pictures of examples with their names."""
 
+import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,24 @@ TILE, GAP, MARGIN, LINE = 168, 16, 24, 16
 INK, PALE, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
-def chosen_rows(dataset: datasets.Dataset, classes: str | None, seed: int) -> np.ndarray:
-    """Return the numbers of the rows of some classes, or of all, shuffled: int64, of shape (n,)."""
-    labels = np.array(dataset["label"][:])
-    chosen = np.arange(len(labels))
-    if classes:
-        wanted = find_classes(classes, dataset.features["label"].names)
-        chosen = np.flatnonzero(np.isin(labels, wanted))
-        if not len(chosen):
-            raise ValueError(f"No image of these classes in the {dataset.split} split.")
-    return np.random.default_rng(seed).permutation(chosen)
+def draw_some(
+    dataset: datasets.Dataset, path: Path, classes: str | None, seed: int, count: int
+) -> tuple[int, list[Exception]]:
+    """Draw random rows, of some classes or of all, to a PNG.
+
+    Returns how many were drawn, and why others were passed over.
+    """
+    names, labels = dataset.features["label"].names, np.array(dataset["label"][:])
+    wanted = np.isin(labels, find_classes(classes, names)) if classes else np.full(len(labels), 1)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(wanted))
+    if not len(order):
+        raise ValueError(f"No image of these classes in the {dataset.split} split.")
+    passed: list[Exception] = []
+    picture = draw(itertools.islice(sound_rows(dataset, order, passed.append), count), names)
+    if len(passed) == len(order):
+        raise ValueError("None of these images can be decoded. Nothing was written.")
+    picture.save(path, "PNG")
+    return min(count, len(order) - len(passed)), passed
 
 
 def find_classes(text: str, names: list[str]) -> list[int]:
@@ -52,10 +62,7 @@ def sound_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield rows, without those whose image cannot be decoded: of these `pass_over` is told.
 
-    Raises
-    ------
-    ArchiveError
-        If an archive is not the one that was loaded.
+    Raises `ArchiveError` if an archive is not the one that was loaded.
     """
     for index in indices:
         try:
@@ -78,25 +85,10 @@ def check_picture(path: Path) -> None:
 
 
 def draw(rows: Iterable[dict[str, Any]], names: list[str], columns: int = 8) -> Image.Image:
-    """Draw examples in rows, each with its class and its file name below.
+    """Draw examples in rows of some columns, each with its class and its file name below.
 
-    Parameters
-    ----------
-    rows : iterable of dict
-        Examples with `file_name`, `image` and `label`.
-    names : list of str
-        Names of the classes in label order.
-    columns : int
-        Pictures in a row.
-
-    Returns
-    -------
-    PIL.Image.Image
-
-    Raises
-    ------
-    ValueError
-        If there are no rows.
+    The examples have `file_name`, `image` and `label`; `names` are those of the classes in label
+    order.
     """
     # Small at once: a thousand images as they are would fill gigabytes.
     tiles = [_tile(row, names) for row in rows]
@@ -120,15 +112,7 @@ def _tile(row: dict[str, Any], names: list[str]) -> Image.Image:
     words = names[row["label"]].split(",")[0] if row["label"] >= 0 else "(no public label)"
     stem = row["file_name"].removesuffix(".JPEG").removeprefix("ILSVRC2012_")
     for line, (text, size, colour) in enumerate(((words, 13, INK), (stem, 11, PALE))):
-        font = ImageFont.load_default(size)
+        font, text = ImageFont.load_default(size), textwrap.shorten(text, 26, placeholder="…")
         place = TILE / 2, TILE + (line + 1) * LINE + 2
-        pen.text(place, _shortened(text, font), fill=colour, font=font, anchor="ms")
+        pen.text(place, text, fill=colour, font=font, anchor="ms")
     return tile
-
-
-def _shortened(text: str, font: Any) -> str:
-    if font.getlength(text) <= TILE:
-        return text
-    while text and font.getlength(text + "…") > TILE:
-        text = text[:-1]
-    return text.rstrip() + "…"

@@ -2,8 +2,10 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,3 +65,50 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
 def cache(tmp_path: Path) -> dict[str, Any]:
     """Options that load fakes into a cache of the test's own."""
     return {"cache_dir": str(tmp_path / "cache"), "verification_mode": "no_checks"}
+
+
+def start(tmp_path: Path, *arguments: object, **more: str) -> "subprocess.Popen[str]":
+    """Start the command in a process group of its own, with a home folder of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home"), **more}
+    command = [sys.executable, "-m", "imagenet2012", *map(str, arguments)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=env, text=True, start_new_session=True, **pipes)
+
+
+Run = Callable[..., Any]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command with a cache of the test's own, and in this process if it may choose."""
+    import datasets
+    from click.testing import CliRunner
+
+    from imagenet2012.cli import main
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("IMAGENET2012_DIR", raising=False)
+    alone = {verb: {"num_proc": 1} for verb in main.commands}
+
+    def invoke(*arguments: object) -> Any:
+        result = CliRunner().invoke(main, list(map(str, arguments)), default_map=alone)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            result.exception
+        )
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def write(run: Run, archives: Archives, tmp_path: Path) -> Write:
+    """Index or export archives to the folder `out`, in a few shards."""
+    small = {"index": ("--shards", 5), "export": ("--shard-size", "40kB")}
+
+    def write(verb: str, *options: object, folder: Path = archives.folder) -> Path:
+        result = run(verb, folder, tmp_path / "out", "--no-checks", *small[verb], *options)
+        assert result.exit_code == 0, result.output
+        return tmp_path / "out"
+
+    return write

@@ -2,10 +2,12 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import fakes
 
+Layout = Callable[[Path, Path], Path]
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 TEST = "ILSVRC2012_img_test_v10102019.tar"
 

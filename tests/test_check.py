@@ -1,6 +1,5 @@
 """`imagenet2012 check`: all that is wrong with archives, extracted images and written shards."""
 
-import io
 import json
 import os
 import shutil
@@ -9,61 +8,60 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import fakes
 import fsspec
+import layouts
 import pytest
-from click.testing import CliRunner, Result
-from conftest import Archives
+from conftest import Archives, Run, Write
+from layouts import TRAIN, VAL
 
-from imagenet2012.cli import main
-
-TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+Check = Callable[..., dict[str, dict[str, Any]]]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("IMAGENET2012_DIR", raising=False)
-
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(one) for one in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def check(folder: Path, *options: object) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def check(run: Run) -> Check:
     """Return what is told of each split as JSON, without the official figures."""
-    result = run("check", folder, "--no-checks", "--json", *options)
-    told = json.loads(result.output)
-    has_problems = any(report["problems"] for report in told["splits"])
-    assert told["ok"] == (result.exit_code == 0) == (not has_problems and not told["missing"])
-    return {report["split"]: report for report in told["splits"]}
+
+    def check(folder: Path, *options: object) -> dict[str, dict[str, Any]]:
+        result = run("check", folder, "--no-checks", "--json", *options)
+        told = json.loads(result.output)
+        has_problems = any(report["problems"] for report in told["splits"])
+        assert told["ok"] == (result.exit_code == 0) == (not has_problems and not told["missing"])
+        return {report["split"]: report for report in told["splits"]}
+
+    return check
+
+
+def images(report: dict[str, Any]) -> int:
+    return report["figures"]["images"]["found"]
 
 
 # ------------------------------------------------------------------------- archives
 
 
-def test_sound_archives(archives: Archives) -> None:
-    result = run("check", archives.folder, "--no-checks", "--decode")
-    assert result.exit_code == 0, result.output
-    assert "All OK." in result.output and "!" not in result.output
-    found = check(archives.folder, "--hash")
-    assert {s: one["figures"]["images"]["found"] for s, one in found.items()} == {
+@pytest.mark.parametrize("layout", [layouts.copied, layouts.flat])
+def test_what_is_sound(
+    layout: layouts.Layout, run: Run, check: Check, archives: Archives, tmp_path: Path
+) -> None:
+    folder = layout(archives.folder, tmp_path / "in")
+    result = run("check", folder, "--no-checks", "--decode")
+    assert result.exit_code == 0 and "All OK." in result.output and "!" not in result.output
+    found = check(folder)
+    assert {s: images(one) for s, one in found.items()} == {
         "train": 60,
         "validation": 90,
         "test": 7,
     }
     assert found["train"]["figures"]["classes"]["found"] == 12
-    assert len(found["validation"]["sha256"]) == 64
+    result = run("check", folder)
+    assert result.exit_code == 1 and "12 classes instead of 1,000" in result.output
 
 
-def test_one_archive_by_itself(archives: Archives, tmp_path: Path) -> None:
+def test_one_archive_by_itself(run: Run, check: Check, archives: Archives, tmp_path: Path) -> None:
     """Under any name, or behind a URL; that others are missing is no fault then."""
     path = tmp_path / "val.bin"
     path.symlink_to(archives.folder / VAL)
-    assert list(check(path)) == ["validation"]
+    assert len(check(path, "--hash")["validation"]["sha256"]) == 64
     fsspec.filesystem("memory").pipe(f"/one/{VAL}", path.read_bytes())
     assert run("check", f"memory://one/{VAL}", "--no-checks").exit_code == 0
     path.unlink()
@@ -72,12 +70,12 @@ def test_one_archive_by_itself(archives: Archives, tmp_path: Path) -> None:
     assert result.exit_code == 1 and "a web page" in result.output
 
 
-def test_the_official_figures(archives: Archives) -> None:
+def test_the_official_figures(run: Run, archives: Archives) -> None:
+    """All that differs is listed with --verbose and in JSON, else the first few places of each."""
     result = run("check", archives.folder, "--hash", "--verbose")
     assert result.exit_code == 1
     for words in (
         "bytes instead of 147,897,477,120",
-        "12 classes instead of 1,000",
         "60 images instead of 1,281,167",
         "classes that do not have 732 to 1,300 images: 1,000",
         "n15075141 has 0",
@@ -85,52 +83,41 @@ def test_the_official_figures(archives: Archives) -> None:
         "its SHA-256 is not that of the original, c7e06a6c",
     ):
         assert words in result.output, words
-
-
-def test_json_and_verbose_list_all(archives: Archives) -> None:
-    """Otherwise the first few are shown."""
-    told = json.loads(run("check", archives.folder, "--json").output)
-    (train, validation, _) = told["splits"]
+    (_, validation, _) = json.loads(run("check", archives.folder, "--json").output)["splits"]
     assert len(validation["problems"]["numbers of images that are missing"]) == 49_910
-    kind = "classes that do not have 732 to 1,300 images"
-    assert train["problems"][kind][-1] == "n15075141 has 0"
     assert "n15075141" not in run("check", archives.folder).output
 
 
-def test_what_is_missing(tmp_path: Path) -> None:
+def test_what_is_missing(run: Run, tmp_path: Path) -> None:
     fakes.make_archives(tmp_path, classes=0, validation=5)
     result = run("check", tmp_path, "--no-checks")
     assert result.exit_code == 1 and "train  missing" in result.output
     assert run("check", tmp_path, "--no-checks", "--split", "validation").exit_code == 0
-    result = run("check", tmp_path / "nowhere")
-    assert result.exit_code == 1 and "does not exist" in result.output
 
 
-def test_an_archive_that_was_cut_off(tmp_path: Path) -> None:
+def test_an_archive_that_was_cut_off(check: Check, tmp_path: Path) -> None:
     """What came before is counted, and each fault is told once."""
     fakes.make_archives(tmp_path, classes=5, per_class=3, validation=9)
     data = (tmp_path / TRAIN).read_bytes()
     (tmp_path / TRAIN).write_bytes(data[: data.index(fakes.wnids()[3].encode()) + 2048])
     (tmp_path / VAL).write_bytes((tmp_path / VAL).read_bytes()[:-12_000])
-    found = check(tmp_path)
-    figures = found["train"]["figures"]
-    assert (figures["classes"]["found"], figures["images"]["found"]) == (3, 9)
-    assert "What follows was not looked at." in "".join(found["train"]["problems"])
-    assert found["validation"]["problems"] and found["validation"]["figures"]["images"]["found"] > 0
+    train, validation = check(tmp_path).values()
+    assert (train["figures"]["classes"]["found"], images(train)) == (3, 9)
+    assert "What follows was not looked at." in "".join(train["problems"])
+    assert validation["problems"] and images(validation) > 0
 
 
-def test_names_that_do_not_belong(tmp_path: Path) -> None:
+def test_names_that_do_not_belong(check: Check, tmp_path: Path) -> None:
     first, second = fakes.wnids()[:2]
-    images = {first: [(f"{first}_1.JPEG", b"1"), (f"{second}_2.JPEG", b"2")]}
-    (tmp_path / TRAIN).write_bytes(fakes.train_tar(images))
+    members = {first: [(f"{first}_1.JPEG", b"1"), (f"{second}_2.JPEG", b"2")]}
+    (tmp_path / TRAIN).write_bytes(fakes.train_tar(members))
     (tmp_path / VAL).write_bytes(fakes.tar([("ILSVRC2012_val_00050001.JPEG", b"1")]))
-    found = check(tmp_path)
-    assert f"'{second}_2.JPEG' does not belong in {first}" in "".join(found["train"]["problems"])
-    problems = "".join(found["validation"]["problems"])
-    assert "00050001.JPEG' does not belong in validation" in problems
+    train, validation = ("".join(report["problems"]) for report in check(tmp_path).values())
+    assert f"'{second}_2.JPEG' does not belong in {first}" in train
+    assert "00050001.JPEG' does not belong in validation" in validation
 
 
-def test_every_fault_is_found(tmp_path: Path) -> None:
+def test_every_fault_is_found(check: Check, tmp_path: Path) -> None:
     """Not only the first: two class tars are damaged, and a validation image appears twice."""
     fakes.make_archives(tmp_path, classes=5, per_class=3, validation=0)
     data = bytearray((tmp_path / TRAIN).read_bytes())
@@ -139,37 +126,31 @@ def test_every_fault_is_found(tmp_path: Path) -> None:
     (tmp_path / TRAIN).write_bytes(data)
     members = fakes.flat_images("val", 400)
     (tmp_path / VAL).write_bytes(fakes.tar([*members, members[0]]))
-    found = check(tmp_path)
-    assert len(found["train"]["problems"]) == 2
-    assert found["train"]["figures"]["images"]["found"] == 9
+    train, validation = check(tmp_path).values()
+    assert len(train["problems"]) == 2 and images(train) == 9
     twice = {"numbers of images that appear twice": [members[0][0][15:23]]}
-    assert found["validation"]["problems"] == twice
+    assert validation["problems"] == twice
 
 
-def broken_archives(folder: Path) -> list[str]:
-    """Write archives in which two of the training and most validation images are broken."""
+def test_every_image_is_decoded(check: Check, tmp_path: Path) -> None:
+    """All that are broken are listed with the reason, and nothing but them."""
     wnid = fakes.wnids()[0]
     names = [f"{wnid}_{number}.JPEG" for number in range(4)]
-    images = [fakes.jpeg(1), fakes.jpeg(2)[:600], b"", fakes.jpeg(3)]
-    (folder / TRAIN).write_bytes(fakes.train_tar({wnid: list(zip(names, images, strict=True))}))
+    data = [fakes.jpeg(1), fakes.jpeg(2)[:600], b"", fakes.jpeg(3)]
+    (tmp_path / TRAIN).write_bytes(fakes.train_tar({wnid: list(zip(names, data, strict=True))}))
     members = fakes.flat_images("val", 700)
     broken = [(name, data[:700]) for name, data in members[3:]]
-    (folder / VAL).write_bytes(fakes.tar([*members[:3], *broken]))
-    return names[1:3] + [name for name, _ in broken]
-
-
-def test_every_image_is_decoded(tmp_path: Path) -> None:
-    """All that are broken are listed with the reason, and nothing but them."""
-    broken = broken_archives(tmp_path)
+    (tmp_path / VAL).write_bytes(fakes.tar([*members[:3], *broken]))
     assert all(not report["problems"] for report in check(tmp_path).values())
     found = check(tmp_path, "--decode")
     kind = "images that cannot be decoded"
     listed = [place for report in found.values() for place in report["problems"][kind]]
-    assert sorted(place.partition(":")[0] for place in listed) == sorted(broken)
+    expected = sorted(names[1:3] + [name for name, _ in broken])
+    assert sorted(place.partition(":")[0] for place in listed) == expected
     assert any("cannot identify image file" in place for place in listed)
 
 
-def test_what_can_be_read_is_decoded(tmp_path: Path) -> None:
+def test_what_can_be_read_is_decoded(check: Check, tmp_path: Path) -> None:
     """Also before a fault in the archive, which is the same as without decoding."""
     members = fakes.flat_images("val", 4)
     data = bytearray(fakes.tar(members))
@@ -177,11 +158,12 @@ def test_what_can_be_read_is_decoded(tmp_path: Path) -> None:
     (tmp_path / VAL).write_bytes(data)
     options = ("--split", "validation")
     without, decoded = check(tmp_path, *options), check(tmp_path, *options, "--decode")
-    assert without == decoded
-    assert decoded["validation"]["figures"]["images"]["found"] > 0
+    assert without == decoded and images(decoded["validation"]) > 0
 
 
-def test_it_goes_on_after_what_cannot_be_opened(archives: Archives, tmp_path: Path) -> None:
+def test_it_goes_on_after_what_cannot_be_opened(
+    check: Check, archives: Archives, tmp_path: Path
+) -> None:
     (tmp_path / TRAIN).symlink_to(archives.folder / TRAIN)
     os.mkfifo(tmp_path / VAL)
     for option in ("--hash", "--decode"):
@@ -190,36 +172,11 @@ def test_it_goes_on_after_what_cannot_be_opened(archives: Archives, tmp_path: Pa
         assert "not a regular file" in "".join(found["validation"]["problems"])
 
 
-# ------------------------------------------------------------------------- extracted images
-
-
-@pytest.fixture
-def tree(archives: Archives, tmp_path: Path) -> Path:
-    """Class folders of training images, and flat validation images."""
-    with tarfile.open(archives.folder / TRAIN) as tar:
-        for member in tar:
-            data = tar.extractfile(member).read()  # type: ignore[union-attr]
-            folder = tmp_path / "tree" / "train" / member.name.removesuffix(".tar")
-            with tarfile.open(fileobj=io.BytesIO(data)) as inner:
-                inner.extractall(folder, filter="data")
-    with tarfile.open(archives.folder / VAL) as tar:
-        tar.extractall(tmp_path / "tree" / "val", filter="data")
-    return tmp_path / "tree"
-
-
-def test_a_tree(tree: Path) -> None:
-    found = check(tree, "--decode")
-    assert found["train"]["figures"]["classes"]["found"] == 12
-    assert [one["figures"]["images"]["found"] for one in found.values()] == [60, 90]
-    result = run("check", tree)
-    assert result.exit_code == 1 and "12 classes instead of 1,000" in result.output
-    assert "archive" not in result.output and ".tar" not in result.output
-    result = run("check", tree, "--split", "test", "--no-checks")
-    assert result.exit_code == 1 and "test  missing" in result.output
-
-
 @pytest.mark.parametrize("options", [(), ("--decode",)])
-def test_what_is_wrong_with_a_tree(options: tuple[str, ...], tree: Path) -> None:
+def test_what_is_wrong_with_a_tree(
+    options: tuple[str, ...], check: Check, archives: Archives, tmp_path: Path
+) -> None:
+    tree = layouts.flat(archives.folder, tmp_path / "tree")
     image = next((tree / "train/n01440764").iterdir())
     shutil.copy(image, tree / "train/n01443537")
     image.write_bytes(b"")
@@ -239,26 +196,9 @@ def test_what_is_wrong_with_a_tree(options: tuple[str, ...], tree: Path) -> None
 # ------------------------------------------------------------------------- shards
 
 
-@pytest.fixture
-def write(archives: Archives, tmp_path: Path) -> Callable[..., Path]:
-    """Return what indexes archives to the folder `out`."""
-
-    def write(folder: Path = archives.folder, *options: object, verb: str = "index") -> Path:
-        few = ("--shards", 3) if verb == "index" else ("--shard-size", "40kB")
-        common = (verb, folder, tmp_path / "out", "--no-checks", "--num-proc", 1, *few)
-        result = run(*common, *options)
-        assert result.exit_code == 0, result.output
-        return tmp_path / "out"
-
-    return write
-
-
-Write = Callable[..., Path]
-
-
 @pytest.mark.parametrize("verb", ["index", "export"])
-def test_sound_shards(verb: str, write: Write) -> None:
-    output = write(verb=verb)
+def test_sound_shards(verb: str, write: Write, check: Check, run: Run) -> None:
+    output = write(verb)
     assert [not report["problems"] for report in check(output).values()] == [True] * 3
     result = run("check", output, "--split", "train")
     assert result.exit_code == 1 and "60 images instead of 1,281,167" in result.output
@@ -266,9 +206,9 @@ def test_sound_shards(verb: str, write: Write) -> None:
     assert result.exit_code == 1 and "for archives" in result.output
 
 
-def test_what_is_wrong_with_shards(write: Write, archives: Archives) -> None:
+def test_what_is_wrong_with_shards(write: Write, check: Check) -> None:
     """Of each shard: one is missing, one is another, one is damaged; one more is there."""
-    output = write(archives.folder, "--split", "validation", verb="export")
+    output = write("export", "--split", "validation")
     shards = sorted(output.glob("data/*.parquet"))
     (output / "data/validation-00000-of-00099.parquet").write_bytes(shards[0].read_bytes())
     shards[0].unlink()
@@ -288,11 +228,11 @@ def test_what_is_wrong_with_shards(write: Write, archives: Archives) -> None:
 
 @pytest.mark.parametrize("fault", ["a header", "another order"])
 def test_an_index_of_another_archive(
-    fault: str, write: Write, archives: Archives, tmp_path: Path
+    fault: str, write: Write, check: Check, archives: Archives, tmp_path: Path
 ) -> None:
     """An archive of the same size may be another."""
     folder = Path(shutil.copytree(archives.folder, tmp_path / "mine"))
-    output = write(folder, "--split", "train")
+    output = write("index", "--split", "train", folder=folder)
     data, name = (folder / TRAIN).read_bytes(), "n01440764_10026.JPEG"
     if fault == "a header":
         start = data.index(name.encode() + b"\0")
@@ -307,8 +247,11 @@ def test_an_index_of_another_archive(
 
 
 @pytest.mark.parametrize("fault", ["a file", "a folder"])
-def test_an_index_of_a_tree(fault: str, tree: Path, write: Write) -> None:
-    output = write(tree)
+def test_an_index_of_a_tree(
+    fault: str, write: Write, check: Check, archives: Archives, tmp_path: Path
+) -> None:
+    tree = layouts.flat(archives.folder, tmp_path / "tree")
+    output = write("index", folder=tree)
     assert not any(report["problems"] for report in check(output).values())
     lost = next((tree / "train").iterdir())
     names = sorted(map(str, lost.iterdir()))
@@ -321,6 +264,6 @@ def test_an_index_of_a_tree(fault: str, tree: Path, write: Write) -> None:
     assert sorted(missing) == names
 
 
-def test_an_index_without_its_archive(write: Write, archives: Archives) -> None:
-    output = write(archives.folder, "--split", "validation", "--portable")
+def test_an_index_without_its_archive(write: Write, check: Check) -> None:
+    output = write("index", "--split", "validation", "--portable")
     assert "IMAGENET2012_DIR" in "".join(check(output)["validation"]["problems"])

@@ -1,15 +1,19 @@
 """Uploads to a server on this machine that speaks as the Hub does, by the command as it is used."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
 import hub_server
 import pytest
-from conftest import ROOT, Archives
+from conftest import HANG, Archives, start
+
+
+def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+    output = process.communicate(timeout=HANG)
+    return subprocess.CompletedProcess(process.args, process.returncode, *output)
+
 
 Push = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -23,25 +27,13 @@ def server() -> Iterator[hub_server.Hub]:
 @pytest.fixture
 def push(server: hub_server.Hub, archives: Archives, tmp_path: Path) -> Push:
     """Export to a folder and push it; offline is off, as the server is all there is."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
-    env |= {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_test", "HF_HUB_OFFLINE": "0"}
+    hub = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_test", "HF_HUB_OFFLINE": "0"}
 
     def run(output: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "imagenet2012", "export", str(archives.folder)]
-        command += [str(output), "--no-checks", "--split", "validation", "--num-proc", "1"]
-        command += ["--push", "me/imagenet", *options]
-        return subprocess.run(command, env=env, capture_output=True, text=True)
+        common = ("--no-checks", "--split", "validation", "--num-proc", 1, "--push", "me/imagenet")
+        return ended(start(tmp_path, "export", archives.folder, output, *common, *options, **hub))
 
     return run
-
-
-def test_nothing_is_made_on_the_hub_before_all_is_known(
-    server: hub_server.Hub, push: Push, archives: Archives, tmp_path: Path
-) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "README.md").write_text("somebody's")
-    assert "was not written by this command" in push(tmp_path / "out").stderr
-    assert not server.created
 
 
 def shards(server: hub_server.Hub) -> set[str]:
@@ -71,25 +63,18 @@ def test_a_push_replaces_another_sharding(
     assert sorted(there["validation"]["file_name"]) == sorted(archives.expected["validation"])
 
 
-def test_a_push_of_one_commit_removes_what_is_old(
+def test_a_push_removes_what_is_old_in_one_commit(
     server: hub_server.Hub, push: Push, tmp_path: Path
 ) -> None:
-    """As no reader should meet both shardings."""
-    server.files["data/validation-00000-of-00009.parquet"] = b"old"
-    assert push(tmp_path / "out").returncode == 0
-    (commit,) = server.commits
-    assert commit["deletedFile"] == ["data/validation-00000-of-00009.parquet"]
-
-
-def test_a_push_that_was_resumed_removes_what_is_old(
-    server: hub_server.Hub, push: Push, tmp_path: Path
-) -> None:
-    """The files had all arrived, but what is old was not removed."""
-    assert push(tmp_path / "out").returncode == 0
-    server.files["data/validation-00000-of-00009.parquet"] = b"old"
-    done = push(tmp_path / "out")
-    assert done.returncode == 0 and "All of it was there" in done.stdout
-    assert shards(server) == written(tmp_path / "out")
+    """As no reader should meet both shardings; also if it is resumed when all had arrived."""
+    old = "data/validation-00000-of-00009.parquet"
+    for words in ("is written", "All of it was there"):
+        server.files[old] = b"old"
+        done = push(tmp_path / "out")
+        assert done.returncode == 0 and words in done.stdout
+        assert shards(server) == written(tmp_path / "out")
+        assert server.commits[-1]["deletedFile"] == [old]
+    assert len(server.commits) == 2
 
 
 def test_a_push_sends_nothing_but_the_export(
@@ -105,15 +90,11 @@ def test_a_push_sends_nothing_but_the_export(
     }
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [(403, "Private repository storage limit reached"), (401, "Invalid credentials")],
-)
 def test_a_failed_upload_keeps_its_reason(
-    server: hub_server.Hub, push: Push, tmp_path: Path, status: int, words: str
+    server: hub_server.Hub, push: Push, tmp_path: Path
 ) -> None:
     """The shards stay, and the next push goes on with them."""
-    server.refusal = status, words
+    server.refusal = 403, (words := "Private repository storage limit reached")
     done = push(tmp_path / "out")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert words in done.stderr and "the same command goes on" in done.stderr
@@ -122,21 +103,26 @@ def test_a_failed_upload_keeps_its_reason(
     assert done.returncode == 0 and "All of it was there" in done.stdout
 
 
-def test_push_makes_a_private_repository_only(
+def test_what_is_in_the_way_is_said_before(
     server: hub_server.Hub, push: Push, tmp_path: Path
 ) -> None:
+    """Somebody's card makes nothing on the Hub; a public repository makes nothing here."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "README.md").write_text("somebody's")
+    assert "was not written by this command" in push(output).stderr
+    assert not server.created
+    (output / "README.md").unlink()
     server.private = False
-    done = push(tmp_path / "out")
+    done = push(output)
     assert done.returncode == 1 and "is there and public" in done.stderr
-    assert not (tmp_path / "out").exists()
-    assert push(tmp_path / "out", "--public").returncode == 0
+    assert not list(output.iterdir())
+    assert push(output, "--public").returncode == 0
 
 
 def test_nothing_is_written_without_the_hub(archives: Archives, tmp_path: Path) -> None:
     """Offline, before hours of work."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-m", "imagenet2012", "export", str(archives.folder)]
-    command += [str(tmp_path / "out"), "--no-checks", "--push", "me/imagenet"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    command = ("export", archives.folder, tmp_path / "out", "--no-checks", "--push", "me/imagenet")
+    done = ended(start(tmp_path, *command))
     assert done.returncode == 1 and "Error: me/imagenet: " in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
