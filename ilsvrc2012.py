@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import os
 import re
 import urllib.parse
@@ -117,10 +116,6 @@ class Labels(NamedTuple):
     words: tuple[str, ...]
     validation: tuple[int, ...]
 
-    def wnid_of(self, number: int) -> str:
-        """Return the wnid of a validation image by its number, counted from 1."""
-        return self.wnids[self.validation[number - 1]]
-
 
 @functools.cache
 def read_labels(base_path: str | None = None) -> Labels:
@@ -139,15 +134,11 @@ def read_labels(base_path: str | None = None) -> Labels:
 
 
 def _read_table(name: str, base_path: str | None) -> list[str]:
-    path = os.path.abspath(__file__).replace(os.sep, "/").rpartition("/")[0] + f"/labels/{name}"
-    try:
-        file: Any = io.FileIO(path)
-    except FileNotFoundError:
-        if not base_path:
-            raise
-        file = fsspec.open(f"{base_path}/labels/{name}", "rb")
-    with file as opened:
-        return opened.read().decode().splitlines()
+    folder = os.path.abspath(__file__).replace(os.sep, "/").rpartition("/")[0]
+    if base_path and "labels" not in os.listdir(folder):
+        folder = base_path
+    with fsspec.open(f"{folder}/labels/{name}", "rb") as file:
+        return file.read().decode().splitlines()
 
 
 class ArchiveError(ValueError):
