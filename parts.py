@@ -1,4 +1,4 @@
-"""What is read by itself of a split: a tar or a folder of images, and regions of it."""
+"""What tells files apart, and what is read by itself of a split: a tar, a folder, a region."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,20 @@ BLOCK = 512  # bytes, of which a tar consists
 MEAN_IMAGE_BYTES = 115_000  # stands for a file's size where asking each file would take minutes
 
 
-class Region(NamedTuple):
-    """A stretch of a part that is read by itself: the members whose first header begins in it.
+class Status(NamedTuple):
+    """What tells one file or folder from another.
 
-    `start` and `stop` are bytes in the file.
+    `size` is in bytes; `version` is the time of the last change in nanoseconds, or what an object
+    store tells instead.
     """
+
+    size: int
+    version: int | str
+    is_dir: bool
+
+
+class Region(NamedTuple):
+    """Bytes of a part that are read by themselves: the members whose first header begins there."""
 
     start: int
     stop: int
