@@ -89,7 +89,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         try:
             data = _read_proven(file, offset, size, name)
         except ArchiveError:
-            if not file.is_remote:
+            if not is_url(file.path):
                 raise
             _open_remote.cache_clear()  # what may have taken the object's place is opened, once
             data = _read_proven(open_named(path), offset, size, name)
@@ -217,7 +217,7 @@ def place_of(file: File, member: Member) -> str:
             problem = f"{member.name!r} has a name or size that only extension headers hold."
             advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
             raise ArchiveError(file.path, problem, member.start, advice)
-    path = file.path.rpartition("/")[2] if file.is_remote else file.path
+    path = file.path.rpartition("/")[2] if is_url(file.path) else file.path
     return Imagenet2012FileSystem.url(path, member)
 
 

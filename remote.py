@@ -109,6 +109,7 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
 
 RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
 RETRY_UNTIL = 60  # seconds since the first try
+DISK = fsspec.filesystem("file", auto_mkdir=True)
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
 
@@ -127,10 +128,8 @@ class RemoteFile:
     It is read by files of `fsspec`, as many as there are requests at a time, which hold to the
     object's ETag where the store can. Where it cannot, `check_unchanged` compares size and time.
 
-    It has the attributes of `storage.DiskFile`, and raises what that does.
+    It has the attributes of `storage.DiskFile`, `path` is its URL, and it raises what that does.
     """
-
-    is_remote = True
 
     def __init__(self, url: str, options: Options) -> None:
         status = look_at(url, options)
@@ -175,21 +174,15 @@ class RemoteFile:
             except ArchiveError:
                 raise
             except Exception as error:  # each file system raises its own
+                if getattr(error, "status", 0) == 412:  # precondition failed
+                    self._raise_changed()
+                # A `ValueError` is a server that sends the whole object instead of a range of it.
+                is_final = isinstance(error, FileNotFoundError | PermissionError | ValueError)
                 pause = next(pauses, RETRY_UNTIL)
-                if self._is_final(error) or time.monotonic() + pause >= until:
+                if is_final or time.monotonic() + pause >= until:
                     problem = f"cannot be read: {words_of(error, self.path)}."
                     raise ArchiveError(self.path, problem, offset, CHECK) from None
             time.sleep(pause)
-
-    def _is_final(self, error: Exception) -> bool:
-        """Tell whether a request would fail again; raise `ArchiveError` for another object.
-
-        Of S3, the file that is opened to try again is that of another object.
-        """
-        if getattr(error, "status", 0) == 412:  # precondition failed
-            self._raise_changed()
-        # A `ValueError` is a server that sends the whole object instead of a range of it.
-        return isinstance(error, FileNotFoundError | PermissionError | ValueError)
 
     def _read_once(self, offset: int, size: int) -> bytes:
         try:
@@ -207,7 +200,7 @@ class RemoteFile:
         return data
 
     def _open(self) -> Any:
-        """Open the object, which web servers refuse if the ETag is another, as S3's files do."""
+        """Open the object, or raise `ArchiveError` if it is another; later, its ETag is held to."""
         options: dict[str, Any] = {}
         if self.path.startswith(("http://", "https://")):
             headers = {"Accept-Encoding": "identity", **self._files.kwargs.get("headers", {})}
@@ -226,8 +219,13 @@ class RemoteFile:
         return data[:BLOCK], data[BLOCK:]
 
     def in_order(self, region: Region, alone: bool) -> "InPieces":
-        """Return the file for reading a region of it from first to last; see `InPieces`."""
-        return InPieces(self, region, alone)
+        """Return the file for reading a region of it from first to last; see `InOrder`.
+
+        `alone` tells whether nothing else is read in between.
+        """
+        step, count = (AHEAD_BYTES, AHEAD_REQUESTS) if alone else (REQUEST_BYTES, 1)
+        start = max(0, region.start - LOOKED_BACK)
+        return InPieces(self, Region(start, region.stop), step, step * count)
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""
@@ -247,7 +245,7 @@ class RemoteFile:
     def kept_places(self) -> list[int]:
         """Return the offsets that `keep_places` kept of this very object, in any process."""
         try:
-            return [int(offset) for offset in json.loads(_disk().cat_file(self._places_file))]
+            return [int(offset) for offset in json.loads(DISK.cat_file(self._places_file))]
         except (OSError, ValueError, TypeError):
             return []
 
@@ -257,11 +255,7 @@ class RemoteFile:
         So another process can fetch all these headers together. What is cut off is no JSON.
         """
         with contextlib.suppress(OSError):  # the cache is not ours to write
-            _disk().pipe_file(self._places_file, json.dumps(offsets).encode())
-
-
-def _disk() -> Any:
-    return fsspec.filesystem("file", auto_mkdir=True)
+            DISK.pipe_file(self._places_file, json.dumps(offsets).encode())
 
 
 # ------------------------------------------------------------------------- reading in order
@@ -273,29 +267,45 @@ REQUEST_BYTES = 1 << 17
 LOOKED_BACK = 1 << 12  # bytes before what is read, which a reader may look at again
 
 
-class InPieces:
-    """A file of which a region is read in order, by pieces that meet: nearly no byte comes twice.
+class InOrder:
+    """A file of which a region is read in order: what is announced is made pieces that meet.
 
-    `alone` tells whether nothing else is read in between.
+    Pieces of `step` bytes are begun until `ahead` bytes follow what is used.
     """
 
-    def __init__(self, file: RemoteFile, region: Region, alone: bool) -> None:
+    def __init__(self, file: Any, region: Region, step: int, ahead: int) -> None:
         self.path, self.size, self._file = file.path, file.size, file
-        self._next, self._stop = max(0, region.start - LOOKED_BACK), region.stop
-        self._step = AHEAD_BYTES if alone else REQUEST_BYTES
-        self._ahead = self._step * (AHEAD_REQUESTS if alone else 1)
-        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
+        self._next, self._stop = region
+        self._step, self._ahead = step, ahead
 
     def announce(self, offset: int, size: int) -> None:
         """Begin to fetch what follows `offset`, as far as it is in the region."""
         if offset < self._stop:
-            self._fetch_until(min(offset + self._ahead, self._stop))
+            self._begin_until(min(offset + self._ahead, self._stop))
 
-    def _fetch_until(self, stop: int) -> None:
+    def _begin_until(self, stop: int) -> None:
         while self._next < stop:
             limit = self._stop if self._next < self._stop else stop
             start, self._next = self._next, min(self._next + self._step, limit)
-            self._pieces.append((start, self._next, self._file.submit(start, self._next - start)))
+            self._begin(start, self._next - start)
+
+    def _begin(self, start: int, size: int) -> None:
+        self._file.announce(start, size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        return self._file.read(offset, size)
+
+
+class InPieces(InOrder):
+    """An object of which a region is read in order. Pieces are kept: nearly no byte comes twice."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
+
+    def _begin(self, start: int, size: int) -> None:
+        self._pieces.append((start, start + size, self._file.submit(start, size)))
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
@@ -305,7 +315,7 @@ class InPieces:
             return self._file.fetch(offset, size)
         self.announce(offset, size)
         if self._next < end:  # the last member reaches beyond the region, and a header may follow
-            self._fetch_until(min(end + 1024, self.size))
+            self._begin_until(min(end + 1024, self.size))
         return b"".join(
             coming.get()[max(0, offset - start) : end - start]
             for start, stop, coming in self._pieces

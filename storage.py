@@ -11,14 +11,14 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import datasets
 import fsspec
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets
 from .parts import BLOCK, Region, Status
-from .remote import Options, RemoteFile, list_folder, look_at
+from .remote import InOrder, Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ _URL = re.compile(r"[A-Za-z][\w.+:-]*://")
 
 def is_url(path: str) -> bool:
     """Tell whether a path is a URL."""
-    return "://" in path and _URL.match(path) is not None
+    return _URL.match(path) is not None
 
 
 def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
@@ -102,19 +102,6 @@ ANNOUNCED_BYTES = 128 << 10
 PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
 
 
-class Readable(Protocol):
-    """What a reader of tars needs of a file; see `DiskFile`."""
-
-    path: str
-    size: int
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-
-    def announce(self, offset: int, size: int) -> None:
-        """Let what will be read soon be fetched, without waiting for it; never fails."""
-
-
 class _Open(io.FileIO):
     """An open file, which is closed when nobody uses it any more."""
 
@@ -152,19 +139,9 @@ def _read_once(number: int, offset: int, size: int) -> bytes:
 class DiskFile:
     """A file that is read by offset, safely from several threads and after a fork.
 
-    Raises `ArchiveError` if there is no regular file that can be read.
-
-    Attributes
-    ----------
-    path : str
-        Or URL.
-    size : int
-        Bytes, when it was opened.
-    version : int or str
-        What `Status` tells of it, when it was opened.
+    `size` and `version` are what `Status` told of it when it was opened. Raises `ArchiveError` if
+    there is no regular file at `path` that can be read.
     """
-
-    is_remote = False
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -219,9 +196,15 @@ class DiskFile:
         data = self.read(offset + BLOCK, size)
         return self.read(offset, BLOCK), data
 
-    def in_order(self, region: Region, alone: bool) -> "InOrder":
-        """Return the file for reading a region of it from first to last; see `InOrder`."""
-        return InOrder(self, region, alone)
+    def in_order(self, region: Region, alone: bool) -> InOrder:
+        """Return the file for reading a region of it from first to last; see `InOrder`.
+
+        `alone` tells whether nothing else is read in between.
+        """
+        piece = PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS
+        # The last image reaches beyond the region, and what begins after it is looked at.
+        stop = min(region.stop + ANNOUNCED_BYTES, self.size)
+        return InOrder(self, Region(region.start, stop), piece, piece // 2)
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the file was written to or replaced since it was opened."""
@@ -234,29 +217,8 @@ class DiskFile:
             raise ArchiveError(self.path, "changed while it was being read.", advice=advice)
 
 
-class InOrder:
-    """A file of which a region is read in order: what is announced is made a long piece.
-
-    `alone` tells whether nothing else is read in between.
-    """
-
-    def __init__(self, file: DiskFile, region: Region, alone: bool) -> None:
-        self.path, self.size, self.read = file.path, file.size, file.read
-        self._file, self._region, self._announced = file, region, region.start
-        self._piece = PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS
-        # The last image reaches beyond the region, and what begins after it is looked at.
-        self._stop = min(region.stop + ANNOUNCED_BYTES, file.size)
-
-    def announce(self, offset: int, size: int) -> None:
-        """Announce the next piece when half of the one before is behind `offset`."""
-        start = max(offset, self._announced)
-        is_due = offset + self._piece // 2 >= self._announced and start < self._stop
-        if is_due and offset < self._region.stop:
-            self._announced = min(start + self._piece, self._stop)
-            self._file.announce(start, self._announced - start)
-
-
 File = DiskFile | RemoteFile
+Readable = File | InOrder
 
 
 def open_file(path: str, options: Options = None) -> File:
