@@ -250,14 +250,10 @@ def missing_images(paths: Sequence[str]) -> Iterator[str]:
     places = sorted(Imagenet2012FileSystem.parse(p) for p in paths if p.startswith(PREFIX))
     for path, chosen in itertools.groupby(places, operator.itemgetter(0)):
         file = open_named(path)
-        announce = functools.partial(_announce_header, file)
+        announce = functools.partial(lambda file, place: file.announce(place[1], BLOCK), file)
         for _, offset, size, name in ahead(chosen, announce):
             if not _is_there(file, offset, size, name):
                 yield name
-
-
-def _announce_header(file: File, place: Place) -> None:
-    file.announce(place[1], BLOCK)
 
 
 fsspec.register_implementation("imagenet2012", Imagenet2012FileSystem, clobber=True)

@@ -28,24 +28,15 @@ class Region(NamedTuple):
 class Part(NamedTuple):
     """What of a split lies together: a tar, or a folder of images in files of their own.
 
-    Attributes
-    ----------
-    path : str
-        Of the file in which the tar lies, or of the folder.
-    start, end : int
-        The bytes that the tar fills. In a folder each image counts as `MEAN_IMAGE_BYTES`.
-    wnid : str
-        Of a single class.
-    label : int
-    names : str, optional
-        Of a folder alone: its images' names, joined by newlines, which takes a fourth of a list's
-        memory. They may have folders before them.
+    `start` and `end` are the bytes in its file that the tar fills. In a folder each image counts as
+    `MEAN_IMAGE_BYTES`. `names` are those of a folder's images, which may have folders before them,
+    joined by newlines, which takes a fourth of a list's memory.
     """
 
     path: str
     start: int
     end: int
-    wnid: str = ""
+    wnid: str = ""  # of a single class
     label: int = -1
     names: str | None = None
 

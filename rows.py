@@ -1,5 +1,6 @@
 """From parts to rows: which stretches a split is read in, in what order, and the labels."""
 
+import dataclasses
 import functools
 import itertools
 import random
@@ -107,26 +108,20 @@ class Row(NamedTuple):
     label: int
 
 
+@dataclasses.dataclass
 class RowReader:
-    """Reads the rows of a split of these parts; see `parts_of`.
+    """Reads the rows of a split of these parts; see `parts_of`."""
 
-    `validation` are the labels of the validation images by number. With `in_place`, images stay
-    where they are, and rows have their places instead of their bytes. With `checks`, an empty file
-    is an error.
-    """
+    split: str
+    parts: Sequence[Part]
+    validation: Sequence[int]  # labels of the validation images by number, less 1
+    in_place: bool  # whether images stay where they are, and rows have places instead of bytes
+    options: Options = None
+    checks: bool = True  # whether an empty file is an error
 
-    def __init__(
-        self,
-        split: str,
-        parts: Sequence[Part],
-        validation: Sequence[int],
-        in_place: bool,
-        options: Options = None,
-        checks: bool = True,
-    ) -> None:
-        self.split, self.source, self.parts = split, SOURCES[split], parts
-        self.validation, self.in_place, self.checks = validation, in_place, checks
-        opening = functools.partial(open_file, options=options)
+    def __post_init__(self) -> None:
+        self.source = SOURCES[self.split]
+        opening = functools.partial(open_file, options=self.options)
         self.open = functools.lru_cache(maxsize=NUM_CLASSES)(opening)
 
     def rows(self, stretches: Sequence[Stretch]) -> Iterator[Row]:

@@ -208,11 +208,8 @@ class DiskFile:
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the file was written to or replaced since it was opened."""
-        try:
-            unchanged = _identity(os.stat(self.path)) == self._key
-        except OSError:
-            unchanged = True  # it was moved away, and what was read is right
-        if not unchanged:
+        status = status_of(self.path)  # none if it was moved away, and what was read is right
+        if status and status[:2] != (self.size, self.version):
             advice = "Load it again."
             raise ArchiveError(self.path, "changed while it was being read.", advice=advice)
 

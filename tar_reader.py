@@ -30,24 +30,13 @@ _any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defi
 class Member(NamedTuple):
     """A file in a tar.
 
-    Attributes
-    ----------
-    name : str
-        Without folders.
-    kind : bytes
-        Type flag.
-    size : int
-        Bytes of data.
-    start : int
-        Offset of its first header.
-    header : int
-        Offset of the header that directly precedes the data. It is another than the first where
-        headers for a long name or PAX records come before it.
+    `start` is the offset of its first header, `header` that of the one that directly precedes the
+    data: another where headers for a long name or PAX records come before it.
     """
 
-    name: str
-    kind: bytes
-    size: int
+    name: str  # without folders
+    kind: bytes  # type flag
+    size: int  # bytes of data
     start: int
     header: int
 
