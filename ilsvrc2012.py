@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import os
 import re
 import urllib.parse
@@ -47,26 +46,13 @@ class Source:
 
     Sizes and SHA-256 are those that TensorFlow Datasets 4.9.10 and torchvision record, the counts
     those of the development kit's readme. The exact size of the test archive is not known.
-
-    Attributes
-    ----------
-    file_names : tuple of str
-        What the archive is called; the first is today's name.
-    image : re.Pattern
-        Names of its images. The group is the wnid, or the number by which labels are found.
-    num_examples : int
-    in_class : tuple of int, optional
-        Fewest and most images in a class.
-    size : int, optional
-        Bytes.
-    sha256 : str, optional
     """
 
-    file_names: tuple[str, ...]
-    image: re.Pattern[str]
+    file_names: tuple[str, ...]  # the first is today's name
+    image: re.Pattern[str]  # its images' names; the group is the wnid, or the number of a label
     num_examples: int
-    in_class: tuple[int, int] | None = None
-    size: int | None = None
+    in_class: tuple[int, int] | None = None  # fewest and most images in a class
+    size: int | None = None  # bytes
     sha256: str | None = None
 
 
@@ -101,35 +87,18 @@ CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini")
 
 
 class Labels(NamedTuple):
-    """The label tables.
+    """The label tables."""
 
-    Attributes
-    ----------
-    wnids : tuple of str
-        The 1000 WordNet identifiers in label order, which is their sorted order.
-    words : tuple of str
-        The 1000 names in the same order, unique, as in the Hub's ``imagenet-1k``.
-    validation : tuple of int
-        Label of validation image ``i + 1``, 50,000 of them.
-    """
-
-    wnids: tuple[str, ...]
-    words: tuple[str, ...]
-    validation: tuple[int, ...]
-
-    def wnid_of(self, number: int) -> str:
-        """Return the wnid of a validation image by its number, counted from 1."""
-        return self.wnids[self.validation[number - 1]]
+    wnids: tuple[str, ...]  # the 1000 WordNet identifiers in label order, which is sorted order
+    words: tuple[str, ...]  # the 1000 names in label order, unique, as in the Hub's imagenet-1k
+    validation: tuple[int, ...]  # labels of the 50,000 validation images by number, less 1
 
 
 @functools.cache
 def read_labels(base_path: str | None = None) -> Labels:
     """Read the tables in ``labels/`` beside this file or, where it runs as a script, `base_path`.
 
-    Parameters
-    ----------
-    base_path : str, optional
-        Folder or URL of the script's repository; `datasets` copies modules from there, not tables.
+    That is its repository's folder or URL, from which `datasets` copies modules, but no tables.
     """
     lines = [line.split("\t") for line in _read_table("classes.tsv", base_path)]
     wnids, words = zip(*lines, strict=True)
@@ -139,30 +108,19 @@ def read_labels(base_path: str | None = None) -> Labels:
 
 
 def _read_table(name: str, base_path: str | None) -> list[str]:
-    path = os.path.abspath(__file__).replace(os.sep, "/").rpartition("/")[0] + f"/labels/{name}"
-    try:
-        file: Any = io.FileIO(path)
-    except FileNotFoundError:
-        if not base_path:
-            raise
-        file = fsspec.open(f"{base_path}/labels/{name}", "rb")
-    with file as opened:
-        return opened.read().decode().splitlines()
+    folder = os.path.abspath(__file__).replace(os.sep, "/").rpartition("/")[0]
+    if base_path and "labels" not in os.listdir(folder):
+        folder = base_path
+    with fsspec.open(f"{folder}/labels/{name}", "rb") as file:
+        return file.read().decode().splitlines()
 
 
 class ArchiveError(ValueError):
     """An archive is not what it should be: says which, where in it, and what to do.
 
-    Parameters
-    ----------
-    path : str
-        The archive. What in URLs may be secret is left out of the message.
-    problem : str
-        A sentence without its subject, which is the archive.
-    offset : int, optional
-        Where in the archive, in bytes.
-    advice : str, optional
-        What to do. Without it: to compare the SHA-256 and to fetch the archive again.
+    The `problem` is a sentence without its subject, which is the archive at `path`; `offset` is
+    where in it, in bytes. Without `advice` it is to compare the SHA-256 and to fetch the archive
+    again. What in URLs may be secret is left out of the message.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import itertools
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -21,8 +21,8 @@ from .storage import (
     File,
     Options,
     absolute,
+    ahead,
     announce_file,
-    begun_ahead,
     is_url,
     open_file,
     read_file,
@@ -81,17 +81,15 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
     def read_image(cls, url: str) -> bytes:
         """Return an image's bytes.
 
-        Raises
-        ------
-        ArchiveError
-            If the archive cannot be read, or is not the one that the URL was made from.
+        Raises `ArchiveError` if the archive cannot be read, or is not the one that the URL was made
+        from.
         """
         path, offset, size, name = cls.parse(url)
         file = open_named(path)
         try:
             data = _read_proven(file, offset, size, name)
         except ArchiveError:
-            if not file.is_remote:
+            if not is_url(file.path):
                 raise
             _open_remote.cache_clear()  # what may have taken the object's place is opened, once
             data = _read_proven(open_named(path), offset, size, name)
@@ -126,19 +124,23 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     return found == (name, size)
 
 
+def _fits(file: File, offset: int, size: int) -> bool:
+    """Tell whether a file has room for an image of this size after the header at `offset`."""
+    return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= file.size
+
+
+def _is_there(file: File, offset: int, size: int, name: str) -> bool:
+    return _fits(file, offset, size) and _is_header_of(file.read(offset, BLOCK), name, size)
+
+
 def _read_proven(file: File, offset: int, size: int, name: str) -> bytes | None:
     """Return the bytes of an image, or None unless the header before them is that of the image."""
     if not _fits(file, offset, size):
         return None
-    if size > LARGE_IMAGE and not _is_header_of(file.read(offset, BLOCK), name, size):
+    if size > LARGE_IMAGE and not _is_there(file, offset, size, name):
         return None
     block, data = file.read_member(offset, size)
     return data if _is_header_of(block, name, size) else None
-
-
-def _fits(file: File, offset: int, size: int) -> bool:
-    """Tell whether a file has room for an image of this size after the header at `offset`."""
-    return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= file.size
 
 
 # ------------------------------------------------------------------------- which archive
@@ -148,30 +150,25 @@ KNOWN_NAMES = f"Known are {', '.join(NAMES)}."
 
 
 def open_named(path: str) -> File:
-    """Open the archive that a URL of an image in place names.
+    """Open the archive that a URL of an image in place names, or raise `ArchiveError`.
 
     At an absolute path nothing but that file is opened, if it exists. If not, and for a bare name,
     it is the file of that name directly in the folder that ``IMAGENET2012_DIR`` names, which may be
     a URL. There only names of original archives are looked for (`Source.file_names`), so that a
     dataset of somebody else can lead to no other file of that folder.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be opened. Says what to set.
     """
+    name, folder = path.rpartition("/")[2], os.getenv(FOLDER_VARIABLE)
     missing: ArchiveError | None = None
     if os.path.isabs(path):
         try:
             return open_file(path)
         except ArchiveError as error:
-            if status_of(path):  # it exists: something else is wrong with it
+            if status_of(path) or name not in NAMES:  # it exists: something else is wrong with it
                 raise
             missing = error
-    name, folder = path.rpartition("/")[2], os.getenv(FOLDER_VARIABLE)
-    if name not in NAMES or not (missing or name == path):
+    elif path not in NAMES:
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
-        raise missing or ArchiveError(path, problem, advice=KNOWN_NAMES)
+        raise ArchiveError(path, problem, advice=KNOWN_NAMES)
     if not folder:
         advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
         problem = f"is wanted, and {FOLDER_VARIABLE} is not set."
@@ -192,17 +189,18 @@ def check_in_place(path: str, options: Options) -> None:
     They hold its name alone, which is looked for in the folder that ``IMAGENET2012_DIR`` names.
     """
     folder, _, name = path.rpartition("/")
-    if is_url(path) and options:
+    problem = advice = ""
+    if options:
         problem = "in place, images are read without storage_options, which rows do not hold."
         advice = "Put credentials and endpoint where the file system looks for them by itself: for "
         advice += "S3, into AWS_… variables or ~/.aws; for others, into fsspec's configuration."
-        raise ArchiveError(path, problem, advice=advice)
-    if is_url(path) and name not in NAMES:
+    elif name not in NAMES:
         problem = "has not the name of an original archive, by which rows in place find it."
-        raise ArchiveError(path, problem, advice=KNOWN_NAMES)
-    if is_url(path) and absolute(os.getenv(FOLDER_VARIABLE, "")) != folder:
+        advice = KNOWN_NAMES
+    elif absolute(os.getenv(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"
+    if problem and is_url(path):
         raise ArchiveError(path, problem, advice=advice)
 
 
@@ -219,7 +217,7 @@ def place_of(file: File, member: Member) -> str:
             problem = f"{member.name!r} has a name or size that only extension headers hold."
             advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
             raise ArchiveError(file.path, problem, member.start, advice)
-    path = file.path.rpartition("/")[2] if file.is_remote else file.path
+    path = file.path.rpartition("/")[2] if is_url(file.path) else file.path
     return Imagenet2012FileSystem.url(path, member)
 
 
@@ -251,17 +249,11 @@ def missing_images(paths: Sequence[str]) -> Iterator[str]:
     yield from (path for path, exists in zip(files, exist, strict=True) if not exists)
     places = sorted(Imagenet2012FileSystem.parse(p) for p in paths if p.startswith(PREFIX))
     for path, chosen in itertools.groupby(places, operator.itemgetter(0)):
-        yield from _missing_members(open_named(path), chosen)
-
-
-def _missing_members(file: File, places: Iterable[Place]) -> Iterator[str]:
-    def announced(place: Place) -> Place:
-        file.announce(place[1], BLOCK)
-        return place
-
-    for _, offset, size, name in begun_ahead(map(announced, places)):
-        if not (_fits(file, offset, size) and _is_header_of(file.read(offset, BLOCK), name, size)):
-            yield name
+        file = open_named(path)
+        announce = functools.partial(lambda file, place: file.announce(place[1], BLOCK), file)
+        for _, offset, size, name in ahead(chosen, announce):
+            if not _is_there(file, offset, size, name):
+                yield name
 
 
 fsspec.register_implementation("imagenet2012", Imagenet2012FileSystem, clobber=True)

@@ -1,4 +1,4 @@
-"""What is read by itself of a split: a tar or a folder of images, and regions of it."""
+"""What tells files apart, and what is read by itself of a split: a tar, a folder, a region."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,20 @@ BLOCK = 512  # bytes, of which a tar consists
 MEAN_IMAGE_BYTES = 115_000  # stands for a file's size where asking each file would take minutes
 
 
-class Region(NamedTuple):
-    """A stretch of a part that is read by itself: the members whose first header begins in it.
+class Status(NamedTuple):
+    """What tells one file or folder from another.
 
-    `start` and `stop` are bytes in the file.
+    `size` is in bytes; `version` is the time of the last change in nanoseconds, or what an object
+    store tells instead.
     """
+
+    size: int
+    version: int | str
+    is_dir: bool
+
+
+class Region(NamedTuple):
+    """Bytes of a part that are read by themselves: the members whose first header begins there."""
 
     start: int
     stop: int
@@ -19,24 +28,15 @@ class Region(NamedTuple):
 class Part(NamedTuple):
     """What of a split lies together: a tar, or a folder of images in files of their own.
 
-    Attributes
-    ----------
-    path : str
-        Of the file in which the tar lies, or of the folder.
-    start, end : int
-        The bytes that the tar fills. In a folder each image counts as `MEAN_IMAGE_BYTES`.
-    wnid : str
-        Of a single class.
-    label : int
-    names : str, optional
-        Of a folder alone: its images' names, joined by newlines, which takes a fourth of a list's
-        memory. They may have folders before them.
+    `start` and `end` are the bytes in its file that the tar fills. In a folder each image counts as
+    `MEAN_IMAGE_BYTES`. `names` are those of a folder's images, which may have folders before them,
+    joined by newlines, which takes a fourth of a list's memory.
     """
 
     path: str
     start: int
     end: int
-    wnid: str = ""
+    wnid: str = ""  # of a single class
     label: int = -1
     names: str | None = None
 

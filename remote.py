@@ -1,9 +1,9 @@
 """What is behind a URL: the files of `fsspec`, read by ranges of which many are under way."""
 
 import collections
+import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import time
@@ -16,7 +16,7 @@ import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
-from .parts import BLOCK, Region
+from .parts import BLOCK, Region, Status
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
@@ -43,10 +43,7 @@ def file_system_of(url: str, options: Options) -> tuple[Any, str]:
 
 
 def _options_for(url: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a URL's file system.
-
-    `datasets` has the options of each protocol under its name, and adds those of ``hf``.
-    """
+    """Return a URL's options; `datasets` has those of each protocol under its name, and of hf."""
     protocol, known = url.partition("://")[0], fsspec.available_protocols()
     plain = {k: v for k, v in given.items() if k not in known or not isinstance(v, dict)}
     chosen = given.get(protocol, plain)
@@ -57,10 +54,14 @@ def _options_for(url: str, given: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
-    """Return what a file system tells of a URL, or None if it does not exist or is hidden."""
+def look_at(url: str, options: Options) -> Status | None:
+    """Return the status of what is at a URL, or None if it does not exist or is hidden.
+
+    The size is -1 where the server does not tell it.
+    """
+    files, name = file_system_of(url, options)
     try:
-        return files.info(name)
+        info = files.info(name)
     except PermissionError:
         return None
     except Exception as error:
@@ -69,14 +70,8 @@ def info_of(url: str, files: Any, name: str) -> dict[str, Any] | None:
             return None
         files.clear_instance_cache()  # the next one may find other credentials
         _raise_unreachable(url, cause)
-
-
-def look_at(url: str, options: Options) -> tuple[int, str, bool] | None:
-    """Return size, identity, and whether it is a folder; None if it does not exist or is hidden."""
-    info = info_of(url, *file_system_of(url, options))
-    if info is None:
-        return None
-    return info.get("size") or 0, identity(info), info["type"] == "directory"
+    size = info.get("size")
+    return Status(-1 if size is None else int(size), identity(info), info["type"] == "directory")
 
 
 def list_folder(url: str, options: Options) -> list[str]:
@@ -114,6 +109,7 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
 
 RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
 RETRY_UNTIL = 60  # seconds since the first try
+DISK = fsspec.filesystem("file", auto_mkdir=True)
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
 
@@ -132,35 +128,20 @@ class RemoteFile:
     It is read by files of `fsspec`, as many as there are requests at a time, which hold to the
     object's ETag where the store can. Where it cannot, `check_unchanged` compares size and time.
 
-    Attributes
-    ----------
-    path : str
-        Its URL.
-    size : int
-        Bytes.
-    version : str
-        ETag or time of the last change, as far as its file system tells one.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be opened.
+    It has the attributes of `storage.DiskFile`, `path` is its URL, and it raises what that does.
     """
 
-    is_remote = True
-
     def __init__(self, url: str, options: Options) -> None:
-        self.path, self._options = url, options
-        self._files, self._name = file_system_of(url, options)
-        info = info_of(url, self._files, self._name)
-        if info is None or info["type"] == "directory":
-            problem = "is a folder." if info else "is not there, or hidden from you."
+        status = look_at(url, options)
+        if status is None or status.is_dir:
+            problem = "is a folder." if status else "is not there, or hidden from you."
             raise ArchiveError(url, problem, advice=CHECK)
-        if info.get("size") is None:
+        if status.size < 0:
             advice = "Read it from another server, or copy it to a disk."
             raise ArchiveError(url, "its server tells no size (Content-Length).", advice=advice)
-        self.size, self.version = int(info["size"]), identity(info)
-        self._pinned = _pinned(url, self._files, info)
+        self.path, self._options = url, options
+        self.size, self.version = status.size, str(status.version)
+        self._files, self._name = file_system_of(url, options)
         self._idle: list[Any] = []  # open files
         self._coming: collections.OrderedDict[tuple[int, int], AsyncResult[bytes]]
         self._coming = collections.OrderedDict()
@@ -193,8 +174,12 @@ class RemoteFile:
             except ArchiveError:
                 raise
             except Exception as error:  # each file system raises its own
-                pause = None if self._is_final(error) else next(pauses, None)
-                if pause is None or time.monotonic() + pause > until:
+                if getattr(error, "status", 0) == 412:  # precondition failed
+                    self._raise_changed()
+                # A `ValueError` is a server that sends the whole object instead of a range of it.
+                is_final = isinstance(error, FileNotFoundError | PermissionError | ValueError)
+                pause = next(pauses, RETRY_UNTIL)
+                if is_final or time.monotonic() + pause >= until:
                     problem = f"cannot be read: {words_of(error, self.path)}."
                     raise ArchiveError(self.path, problem, offset, CHECK) from None
             time.sleep(pause)
@@ -215,21 +200,18 @@ class RemoteFile:
         return data
 
     def _open(self) -> Any:
+        """Open the object, or raise `ArchiveError` if it is another; later, its ETag is held to."""
+        options: dict[str, Any] = {}
+        if self.path.startswith(("http://", "https://")):
+            headers = {"Accept-Encoding": "identity", **self._files.kwargs.get("headers", {})}
+            if self.version.startswith('"'):
+                headers["If-Match"] = self.version
+            options = {"size": self.size, "headers": headers}
         self._files.invalidate_cache()  # else it may open what a listing said some time ago
-        file = self._files.open(self._name, "rb", cache_type="none", **self._pinned)
+        file = self._files.open(self._name, "rb", cache_type="none", **options)
         if identity(getattr(file, "details", None) or {}) not in ("", self.version):
             self._raise_changed()
         return file
-
-    def _is_final(self, error: Exception) -> bool:
-        """Tell whether a request would fail again; raise `ArchiveError` for another object.
-
-        Of S3, the file that is opened to try again is that of another object.
-        """
-        if getattr(error, "status", 0) == 412:  # precondition failed
-            self._raise_changed()
-        # A `ValueError` is a server that sends the whole object instead of a range of it.
-        return isinstance(error, FileNotFoundError | PermissionError | ValueError)
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it, by one request."""
@@ -237,11 +219,13 @@ class RemoteFile:
         return data[:BLOCK], data[BLOCK:]
 
     def in_order(self, region: Region, alone: bool) -> "InPieces":
-        """Return the file for reading a region of it from first to last.
+        """Return the file for reading a region of it from first to last; see `InOrder`.
 
         `alone` tells whether nothing else is read in between.
         """
-        return InPieces(self, *region, alone)
+        step, count = (AHEAD_BYTES, AHEAD_REQUESTS) if alone else (REQUEST_BYTES, 1)
+        start = max(0, region.start - LOOKED_BACK)
+        return InPieces(self, Region(start, region.stop), step, step * count)
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""
@@ -256,43 +240,22 @@ class RemoteFile:
     def _places_file(self) -> str:
         told = f"{without_secrets(self.path)} {self.size} {self.version}"
         name = hashlib.sha256(told.encode()).hexdigest()[:32]
-        cache = str(datasets.config.HF_DATASETS_CACHE).replace(os.sep, "/")
-        return f"{cache}/imagenet2012/headers/{name}.json"
+        return f"{datasets.config.HF_DATASETS_CACHE}/imagenet2012/headers/{name}.json"
 
     def kept_places(self) -> list[int]:
         """Return the offsets that `keep_places` kept of this very object, in any process."""
         try:
-            with io.FileIO(self._places_file) as file:
-                return [int(offset) for offset in json.loads(file.readall())]
+            return [int(offset) for offset in json.loads(DISK.cat_file(self._places_file))]
         except (OSError, ValueError, TypeError):
             return []
 
     def keep_places(self, offsets: list[int]) -> None:
         """Keep offsets of headers, each of which leads to the next, in the cache of `datasets`.
 
-        So another process can fetch all these headers together.
+        So another process can fetch all these headers together. What is cut off is no JSON.
         """
-        unfinished = f"{self._places_file}.{os.getpid()}"
-        try:
-            os.makedirs(unfinished.rpartition("/")[0], exist_ok=True)
-            with io.FileIO(unfinished, "w") as file:
-                file.write(json.dumps(offsets).encode())
-            os.replace(unfinished, self._places_file)
-        except OSError:
-            return  # the cache is not ours to write
-
-
-def _pinned(url: str, files: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """Return options of `open` by which a web server refuses to send another object.
-
-    The files of S3 hold to the ETag by themselves; elsewhere `check_unchanged` is what there is.
-    """
-    if not url.startswith(("http://", "https://")):
-        return {}
-    headers = {"Accept-Encoding": "identity", **files.kwargs.get("headers", {})}
-    if info.get("ETag") and not info["ETag"].startswith("W/"):
-        headers["If-Match"] = info["ETag"]
-    return {"size": info["size"], "headers": headers}
+        with contextlib.suppress(OSError):  # the cache is not ours to write
+            DISK.pipe_file(self._places_file, json.dumps(offsets).encode())
 
 
 # ------------------------------------------------------------------------- reading in order
@@ -304,37 +267,45 @@ REQUEST_BYTES = 1 << 17
 LOOKED_BACK = 1 << 12  # bytes before what is read, which a reader may look at again
 
 
-class InPieces:
-    """A file of which a region is read in order, by pieces that meet: nearly no byte comes twice.
+class InOrder:
+    """A file of which a region is read in order: what is announced is made pieces that meet.
 
-    Parameters
-    ----------
-    file : RemoteFile
-    start, stop : int
-        The region.
-    alone : bool
-        Whether nothing else is read in between.
+    Pieces of `step` bytes are begun until `ahead` bytes follow what is used.
     """
 
-    def __init__(self, file: RemoteFile, start: int, stop: int, alone: bool) -> None:
+    def __init__(self, file: Any, region: Region, step: int, ahead: int) -> None:
         self.path, self.size, self._file = file.path, file.size, file
-        self._next, self._stop = max(0, start - LOOKED_BACK), stop
-        self._step = AHEAD_BYTES if alone else REQUEST_BYTES
-        self._ahead = self._step * (AHEAD_REQUESTS if alone else 1)
-        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
+        self._next, self._stop = region
+        self._step, self._ahead = step, ahead
 
     def announce(self, offset: int, size: int) -> None:
         """Begin to fetch what follows `offset`, as far as it is in the region."""
         if offset < self._stop:
-            self._fetch_until(min(offset + self._ahead, self._stop))
+            self._begin_until(min(offset + self._ahead, self._stop))
 
-    def _fetch_until(self, stop: int) -> None:
+    def _begin_until(self, stop: int) -> None:
         while self._next < stop:
             limit = self._stop if self._next < self._stop else stop
-            size = min(self._step, limit - self._next)
-            coming = self._file.submit(self._next, size)
-            self._pieces.append((self._next, self._next + size, coming))
-            self._next += size
+            start, self._next = self._next, min(self._next + self._step, limit)
+            self._begin(start, self._next - start)
+
+    def _begin(self, start: int, size: int) -> None:
+        self._file.announce(start, size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        return self._file.read(offset, size)
+
+
+class InPieces(InOrder):
+    """An object of which a region is read in order. Pieces are kept: nearly no byte comes twice."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
+
+    def _begin(self, start: int, size: int) -> None:
+        self._pieces.append((start, start + size, self._file.submit(start, size)))
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
@@ -344,7 +315,7 @@ class InPieces:
             return self._file.fetch(offset, size)
         self.announce(offset, size)
         if self._next < end:  # the last member reaches beyond the region, and a header may follow
-            self._fetch_until(min(end + 1024, self.size))
+            self._begin_until(min(end + 1024, self.size))
         return b"".join(
             coming.get()[max(0, offset - start) : end - start]
             for start, stop, coming in self._pieces

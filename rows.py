@@ -1,17 +1,18 @@
 """From parts to rows: which stretches a split is read in, in what order, and the labels."""
 
+import dataclasses
 import functools
 import itertools
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
 from .parts import BLOCK, Part
 from .remote import RemoteFile
-from .storage import UNDER_WAY, File, Options, begun_ahead, is_dir, is_url, logger, open_file
+from .storage import UNDER_WAY, File, Options, ahead, is_dir, is_url, logger, open_file
 from .tar_reader import TarReader, class_tars
 from .trees import TREE_ADVICE, FolderReader, is_folder, list_tree
 
@@ -50,12 +51,12 @@ def parts_of(
 
 def _class_tars(file: File, labels: Labels) -> tuple[Part, ...]:
     """Return the class tars of the training archive; of an object, their places are kept."""
-    if isinstance(file, RemoteFile):  # the headers that another process read, all at once
-        for offset in file.kept_places():
-            file.announce(offset, BLOCK)
+    if not isinstance(file, RemoteFile):
+        return tuple(class_tars(file, labels.wnids))
+    for offset in file.kept_places():  # the headers that another process read, all at once
+        file.announce(offset, BLOCK)
     parts = tuple(class_tars(file, labels.wnids))
-    if isinstance(file, RemoteFile):
-        file.keep_places([part.start - BLOCK for part in parts])
+    file.keep_places([part.start - BLOCK for part in parts])
     return parts
 
 
@@ -107,45 +108,27 @@ class Row(NamedTuple):
     label: int
 
 
+@dataclasses.dataclass
 class RowReader:
-    """Reads the rows of a split.
+    """Reads the rows of a split of these parts; see `parts_of`."""
 
-    Parameters
-    ----------
-    split : str
-    parts : sequence of Part
-        All that the split has; see `parts_of`.
-    validation : sequence of int
-        Labels of the validation images by number.
-    in_place : bool
-        Leave the images where they are, and give their places instead of their bytes.
-    options : dict, optional
-    checks : bool
-        Whether an empty file is an error.
-    """
+    split: str
+    parts: Sequence[Part]
+    validation: Sequence[int]  # labels of the validation images by number, less 1
+    in_place: bool  # whether images stay where they are, and rows have places instead of bytes
+    options: Options = None
+    checks: bool = True  # whether an empty file is an error
 
-    def __init__(
-        self,
-        split: str,
-        parts: Sequence[Part],
-        validation: Sequence[int],
-        in_place: bool,
-        options: Options = None,
-        checks: bool = True,
-    ) -> None:
-        self.split, self.source, self.parts = split, SOURCES[split], parts
-        self.validation, self.in_place, self.checks = validation, in_place, checks
-        opening = functools.partial(open_file, options=options)
+    def __post_init__(self) -> None:
+        self.source = SOURCES[self.split]
+        opening = functools.partial(open_file, options=self.options)
         self.open = functools.lru_cache(maxsize=NUM_CLASSES)(opening)
 
     def rows(self, stretches: Sequence[Stretch]) -> Iterator[Row]:
         """Yield the rows of stretches.
 
-        Raises
-        ------
-        ArchiveError
-            As `TarReader.members`, or if an image appears twice in a stretch or does not belong in
-            its tar, or a file was changed.
+        Raises `ArchiveError` as `TarReader.members`, or if an image appears twice in a stretch or
+        does not belong in its tar, or a file was changed.
         """
         return itertools.chain.from_iterable(self.by_stretch(stretches))
 
@@ -154,13 +137,12 @@ class RowReader:
 
         What is wrong with a stretch is raised by its own rows, and those of the next can be read.
         """
-        # Headers alone are read, so many of these tars are followed in turn.
+        found: Iterator[Iterator[Row]] = map(self._rows_of_stretch, stretches)
         if self.in_place and all(stretch.last - stretch.first == 1 for stretch in stretches):
+            # Headers alone are read, so many of these tars are followed in turn.
             held: list[Place] = []
             streams = (self._rows_of_region(s, self.parts[s.first], held) for s in stretches)
             found = in_turns(streams, held)
-        else:
-            found = map(self._rows_of_stretch, stretches)
         return map(self._checked, stretches, found)
 
     def _checked(self, stretch: Stretch, rows: Iterator[Row]) -> Iterator[Row]:
@@ -179,8 +161,7 @@ class RowReader:
         chosen = list(self.parts[stretch.first : stretch.last])
         # Neighbours in WordNet should not be neighbours in a batch.
         random.Random(stretch.region).shuffle(chosen)
-        streams = begun_ahead(self._rows_of_region(stretch, part) for part in chosen)
-        return one_of_each(streams)
+        return one_of_each(ahead(self._rows_of_region(stretch, part) for part in chosen))
 
     def _rows_of_region(
         self, stretch: Stretch, part: Part, held: list[Place] | None = None
@@ -189,8 +170,8 @@ class RowReader:
         region = part.region(stretch.region, stretch.regions)
         alone = stretch.last - stretch.first == 1
         if is_folder(part):
-            ahead = 0 if self.in_place else UNDER_WAY if alone else 1
-            folder = FolderReader(part, self.checks, ahead)
+            count = 0 if self.in_place else UNDER_WAY if alone else 1
+            folder = FolderReader(part, self.checks, count)
             return self._rows_of_members(part, folder, folder.members(region))
         file = self.open(part.path)
         reading = file if self.in_place else file.in_order(region, alone)
@@ -201,16 +182,15 @@ class RowReader:
     def _rows_of_members(self, part: Part, reader: Any, members: Iterator[Any]) -> Iterator[Row]:
         for member in members:
             label = self._label(part, member)
-            # The image is not kept in a variable here, where it would stay until the next round.
-            yield Row(member.name, *self._stored(part, reader, member), label)
-
-    def _stored(self, part: Part, reader: Any, member: Any) -> tuple[str, bytes | None]:
-        """Return path and bytes of an image, as the image column stores them."""
-        if self.in_place:
-            return member.path if is_folder(part) else place_of(reader.file, member), None
-        # `datasets` drops the bytes when it encodes an example whose path is a file. Below an
-        # archive there can be none.
-        return f"{self.source.file_names[0]}/{member.name}", reader.read(member)
+            if self.in_place:
+                path = member.path if is_folder(part) else place_of(reader.file, member)
+                yield Row(member.name, path, None, label)
+                continue
+            # `datasets` drops the bytes when it encodes an example whose path is a file. Below an
+            # archive there can be none. The bytes are in no variable, where they would stay until
+            # the next round.
+            path = f"{self.source.file_names[0]}/{member.name}"
+            yield Row(member.name, path, reader.read(member), label)
 
     def _label(self, part: Part, member: Any) -> int:
         """Return the label: its class's in training, else by the number in the file name."""
@@ -226,9 +206,12 @@ class RowReader:
 # ------------------------------------------------------------------------- many in turn
 
 
-def one_of_each(streams: Iterable[Iterator[T]]) -> Iterator[T]:
+def one_of_each(
+    streams: Iterable[Iterator[T]], before_turn: Callable[[], object] = lambda: None
+) -> Iterator[T]:
     """Yield an item of each stream in turn, until all have ended."""
     while streams:
+        before_turn()
         going = []
         for stream in streams:
             for item in itertools.islice(stream, 1):
@@ -246,30 +229,32 @@ def in_turns(
     is announced together before each turn, so that a disk is woken once for all of it, and a cold
     header takes two thirds of the time.
     """
-    streams = iter(streams)
-    while group := [(s, deque[T | Exception]()) for s in itertools.islice(streams, width)]:
-        going = group
-        while going:
-            for file, offset, size in held:
-                file.announce(offset, size)
-            held.clear()
-            going = [(stream, found) for stream, found in going if _advance(stream, found)]
-        yield from (_taken(found) for _, found in group)
+
+    def announce_held() -> None:
+        for file, offset, size in held:
+            file.announce(offset, size)
+        held.clear()
+
+    followed = map(_with_error, streams)
+    while group := list(itertools.islice(followed, width)):
+        found = [deque[T | Exception]() for _ in group]
+        pairs = [
+            zip(itertools.repeat(one), stream) for one, stream in zip(found, group, strict=True)
+        ]
+        for one, item in one_of_each(pairs, announce_held):
+            one.append(item)
+        yield from map(_raising, found)
 
 
-def _advance(stream: Iterator[T], found: deque[T | Exception]) -> bool:
-    """Add one more item, or the error instead of it, and tell whether the stream goes on."""
+def _with_error(stream: Iterator[T]) -> Iterator[T | Exception]:
+    """Yield the items of a stream and, last, the error that ends it."""
     try:
-        found.append(next(stream))
-    except StopIteration:
-        return False
+        yield from stream
     except Exception as error:
-        found.append(error)
-        return False
-    return True
+        yield error
 
 
-def _taken(found: deque[T | Exception]) -> Iterator[T]:
+def _raising(found: deque[T | Exception]) -> Iterator[T]:
     while found:
         item = found.popleft()
         if isinstance(item, Exception):

@@ -10,15 +10,15 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import datasets
 import fsspec
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets
-from .parts import BLOCK, Region
-from .remote import Options, RemoteFile, list_folder, look_at
+from .parts import BLOCK, Region, Status
+from .remote import InOrder, Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")
 
@@ -40,26 +40,9 @@ MAX_ENTRIES = 10_000  # that are looked at in a folder: of extracted images ther
 _URL = re.compile(r"[A-Za-z][\w.+:-]*://")
 
 
-class Status(NamedTuple):
-    """What tells one file from another.
-
-    Attributes
-    ----------
-    size : int
-        Bytes.
-    version : int or str
-        Time of the last change in nanoseconds, or what an object store tells instead.
-    is_dir : bool
-    """
-
-    size: int
-    version: int | str
-    is_dir: bool
-
-
 def is_url(path: str) -> bool:
     """Tell whether a path is a URL."""
-    return "://" in path and _URL.match(path) is not None
+    return _URL.match(path) is not None
 
 
 def absolute(path: str | os.PathLike[str], folder: str | None = None) -> str:
@@ -84,8 +67,7 @@ def status_of(path: str, options: Options = None) -> Status | None:
     Raises `ArchiveError` if the server of a URL cannot be reached.
     """
     if is_url(path):
-        found = look_at(path, options)
-        return found and Status(*found)
+        return look_at(path, options)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -120,35 +102,26 @@ ANNOUNCED_BYTES = 128 << 10
 PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
 
 
-class Readable(Protocol):
-    """What a reader of tars needs of a file; see `DiskFile`."""
-
-    path: str
-    size: int
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-
-    def announce(self, offset: int, size: int) -> None:
-        """Let what will be read soon be fetched, without waiting for it; never fails."""
-
-
 class _Open(io.FileIO):
     """An open file, which is closed when nobody uses it any more."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, opener=_open_descriptor)
-        if HAS_FADVISE:  # what is read in order is announced; else pages around it are read too
-            os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def __del__(self) -> None:
         self.close()
 
 
-def _open_descriptor(path: str, flags: int) -> int:
-    for name in ("O_NONBLOCK", "O_NOCTTY"):  # for a pipe or terminal that took its place
-        flags |= getattr(os, name, 0)
-    return os.open(path, flags)
+# One that is evicted is closed by its last user, never under a thread that still reads from it.
+@functools.lru_cache(maxsize=OPEN_FILES)
+def _opened(path: str, identity: tuple[int, int, int]) -> _Open:
+    file = _Open(path)
+    if _identity(os.fstat(file.fileno())) != identity:
+        raise ArchiveError(path, "changed while it was being read.", advice="Load it again.")
+    if HAS_FADVISE:  # what is read in order is announced; else pages around it are read too
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+    return file
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 _seeking = threading.Lock()
@@ -163,37 +136,12 @@ def _read_once(number: int, offset: int, size: int) -> bytes:
         return os.read(number, size)
 
 
-# One that is evicted is closed by its last user, never under a thread that still reads from it.
-@functools.lru_cache(maxsize=OPEN_FILES)
-def _opened(path: str, inode: int, size: int, version: int) -> _Open:
-    file = _Open(path)
-    if _identity(os.fstat(file.fileno())) != (inode, size, version):
-        raise ArchiveError(path, "changed while it was being read.", advice="Load it again.")
-    return file
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 class DiskFile:
     """A file that is read by offset, safely from several threads and after a fork.
 
-    Attributes
-    ----------
-    path : str
-    size : int
-        Bytes, when it was opened.
-    version : int
-        Nanoseconds of its last change, when it was opened.
-
-    Raises
-    ------
-    ArchiveError
-        If there is no regular file that can be read.
+    `size` and `version` are what `Status` told of it when it was opened. Raises `ArchiveError` if
+    there is no regular file at `path` that can be read.
     """
-
-    is_remote = False
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -205,7 +153,7 @@ class DiskFile:
                 raise ArchiveError(path, "is not a regular file.", advice=advice)
             self._key = _identity(status)
             self.size, self.version = self._key[1:]
-            _opened(path, *self._key)
+            _opened(path, self._key)
         except OSError as error:
             advice = (
                 "Check that its disk is mounted, and its rights. If it was moved, load it again "
@@ -217,7 +165,7 @@ class DiskFile:
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
         try:
-            file = _opened(self.path, *self._key)
+            file = _opened(self.path, self._key)
             data = more = _read_once(file.fileno(), offset, size)
             while more and len(data) < size:
                 more = _read_once(file.fileno(), offset + len(data), size - len(data))
@@ -234,13 +182,12 @@ class DiskFile:
 
     def announce(self, offset: int, size: int) -> None:
         """Let the kernel fetch what will be read soon, without waiting for it."""
-        if not HAS_FADVISE:
-            return
-        with contextlib.suppress(OSError, ArchiveError):  # the read says what is wrong
-            file = _opened(self.path, *self._key)
-            for start in range(offset, offset + size, ANNOUNCED_BYTES):
-                step = min(ANNOUNCED_BYTES, offset + size - start)
-                os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)
+        if HAS_FADVISE:
+            with contextlib.suppress(OSError, ArchiveError):  # the read says what is wrong
+                file = _opened(self.path, self._key)
+                for start in range(offset, offset + size, ANNOUNCED_BYTES):
+                    step = min(ANNOUNCED_BYTES, offset + size - start)
+                    os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)
 
     def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
         """Return the header at `offset` and the `size` bytes that follow it."""
@@ -249,44 +196,26 @@ class DiskFile:
         data = self.read(offset + BLOCK, size)
         return self.read(offset, BLOCK), data
 
-    def in_order(self, region: Region, alone: bool) -> "InOrder":
-        """Return the file for reading a region of it from first to last.
+    def in_order(self, region: Region, alone: bool) -> InOrder:
+        """Return the file for reading a region of it from first to last; see `InOrder`.
 
         `alone` tells whether nothing else is read in between.
         """
-        return InOrder(self, region, PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS)
+        piece = PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS
+        # The last image reaches beyond the region, and what begins after it is looked at.
+        stop = min(region.stop + ANNOUNCED_BYTES, self.size)
+        return InOrder(self, Region(region.start, stop), piece, piece // 2)
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the file was written to or replaced since it was opened."""
-        try:
-            unchanged = _identity(os.stat(self.path)) == self._key
-        except OSError:
-            unchanged = True  # it was moved away, and what was read is right
-        if not unchanged:
+        status = status_of(self.path)  # none if it was moved away, and what was read is right
+        if status and status[:2] != (self.size, self.version):
             advice = "Load it again."
             raise ArchiveError(self.path, "changed while it was being read.", advice=advice)
 
 
-class InOrder:
-    """A file of which a region is read in order: what is announced is made a long piece."""
-
-    def __init__(self, file: DiskFile, region: Region, piece: int) -> None:
-        self.path, self.size, self.read = file.path, file.size, file.read
-        self._file, self._region, self._piece = file, region, piece
-        self._announced = region.start
-        # The last image reaches beyond the region, and what begins after it is looked at.
-        self._stop = min(region.stop + ANNOUNCED_BYTES, file.size)
-
-    def announce(self, offset: int, size: int) -> None:
-        """Announce the next piece when half of the one before is behind `offset`."""
-        start = max(offset, self._announced)
-        is_due = offset + self._piece // 2 >= self._announced and start < self._stop
-        if is_due and offset < self._region.stop:
-            self._announced = min(start + self._piece, self._stop)
-            self._file.announce(start, self._announced - start)
-
-
 File = DiskFile | RemoteFile
+Readable = File | InOrder
 
 
 def open_file(path: str, options: Options = None) -> File:
@@ -299,14 +228,18 @@ def open_file(path: str, options: Options = None) -> File:
 UNDER_WAY = 32  # reads that are announced while one is used
 
 
-def begun_ahead(items: Iterable[T], count: int = UNDER_WAY) -> Iterator[T]:
-    """Yield items, of which `count` are made ahead."""
-    items = iter(items)
-    made = collections.deque(itertools.islice(items, count))
+def ahead(
+    items: Iterable[T], announce: Callable[[T], object] | None = None, count: int = UNDER_WAY
+) -> Iterator[T]:
+    """Yield items, of which `count` are made, and announced, before they are used."""
+    waiting: collections.deque[T] = collections.deque()
     for item in items:
-        made.append(item)
-        yield made.popleft()
-    yield from made
+        if announce:
+            announce(item)
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 # ------------------------------------------------------------------------- whole files

@@ -30,24 +30,13 @@ _any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defi
 class Member(NamedTuple):
     """A file in a tar.
 
-    Attributes
-    ----------
-    name : str
-        Without folders.
-    kind : bytes
-        Type flag.
-    size : int
-        Bytes of data.
-    start : int
-        Offset of its first header.
-    header : int
-        Offset of the header that directly precedes the data. It is another than the first where
-        headers for a long name or PAX records come before it.
+    `start` is the offset of its first header, `header` that of the one that directly precedes the
+    data: another where headers for a long name or PAX records come before it.
     """
 
-    name: str
-    kind: bytes
-    size: int
+    name: str  # without folders
+    kind: bytes  # type flag
+    size: int  # bytes of data
     start: int
     header: int
 
@@ -72,19 +61,9 @@ def _number(field: bytes) -> int:
 
 
 def read_header(block: bytes, offset: int = 0) -> Member | None:
-    """Read a header as `tarfile` does.
+    """Read a block of 512 bytes as a header, as `tarfile` does; None if its checksum is wrong.
 
-    Parameters
-    ----------
-    block : bytes
-        512 of them.
-    offset : int
-        Where they lie in the archive.
-
-    Returns
-    -------
-    Member or None
-        None if the checksum is wrong.
+    `offset` is where it lies in the archive.
     """
     try:
         recorded = _number(field := block[148:156])  # counts itself as blanks, 256 together
@@ -125,15 +104,8 @@ def _read_extended(file: Readable, offset: int, end: int) -> Member:
 def member_at(file: Readable, offset: int, end: int) -> Member | None:
     """Read the member that begins at `offset` of a tar that ends at `end`.
 
-    Returns
-    -------
-    Member or None
-        None where the tar ends, with an end mark or without.
-
-    Raises
-    ------
-    ArchiveError
-        If there is no header, or the member does not fit.
+    Returns None where the tar ends, with an end mark or without. Raises `ArchiveError` if there is
+    no header, or the member does not fit.
     """
     if offset + BLOCK > end:
         return None
@@ -161,15 +133,9 @@ MAX_END_BYTES = 1 << 16
 
 
 class TarReader:
-    """Reads the members of a tar in an archive.
+    """Reads the members of the tar that lies in a file where `part` says.
 
-    Parameters
-    ----------
-    file : File
-    part : Part
-        Where in the file the tar lies.
-    pattern : re.Pattern
-        Names, without folders, of the files that belong in it.
+    `pattern` are the names, without folders, of the files that belong in it.
     """
 
     def __init__(self, file: Readable, part: Part, pattern: re.Pattern[str]) -> None:
@@ -180,25 +146,18 @@ class TarReader:
     ) -> Iterator[Member]:
         """Return the members of a region, or of the whole tar, that `pattern` names.
 
-        Where they begin is announced at once, and each header while the member before is used. So
-        many regions that are read in turn do not wait for the disk.
+        Where they begin is announced at once, and each header while the member before is used, by
+        `announce` or that of the file. So many regions that are read in turn do not wait for the
+        disk.
 
         As a region begins in the middle of an image, its first header is searched for. Whatever
         the bytes of the images are, the regions together yield each member once, or one of them
         raises: each follows the headers to its end, and where they lead must be what the search
         finds for the next.
 
-        Parameters
-        ----------
-        region : Region, optional
-        announce : callable, optional
-            Called instead of the archive's `announce`.
-
-        Raises
-        ------
-        ArchiveError
-            If a header is damaged, a member does not fit, a name does not belong, the tar was cut
-            off (also between two members), data follow its end, or two regions do not meet.
+        Raises `ArchiveError` if a header is damaged, a member does not fit, a name does not belong,
+        the tar was cut off (also between two members), data follow its end, or two regions do not
+        meet.
         """
         region = region or Region(self.part.start, self.part.end)
         announce = announce or self.file.announce
@@ -237,23 +196,19 @@ class TarReader:
         An archive of the official size was not cut off. There a short or missing end mark at the
         very end of the file is only a warning: how the originals end could not be tried.
         """
-        problem = "the tar should end here with 1,024 zero bytes or more. "
-        for place in range(offset, self.part.end, CHUNK):
-            chunk = self.file.read(place, min(CHUNK, self.part.end - place))
-            if chunk.count(0) != len(chunk):
-                problem += "It was damaged or cut off, or more data follow its end."
-                raise ArchiveError(self.file.path, problem, offset)
-            if place + len(chunk) - offset > MAX_END_BYTES:
-                problem = f"more than {MAX_END_BYTES:,} zero bytes follow, too many for a tar's end"
-                problem += ": it was cut off, or this part of it was never written."
-                raise ArchiveError(self.file.path, problem, offset)
-        whole_blocks = (self.part.end - self.part.start) % BLOCK == 0
-        if self.part.end - offset >= 2 * BLOCK and whole_blocks:
+        size = min(self.part.end - offset, MAX_END_BYTES + 1)
+        rest = self.file.read(offset, size) if size > 0 else b""
+        problem = "the tar should end here with 1,024 zero bytes or more. It was cut off."
+        if rest.count(0) != len(rest):
+            problem = f"{problem[:-1]} or damaged, or more data follow its end."
+        elif len(rest) > MAX_END_BYTES:
+            problem = f"more than {MAX_END_BYTES:,} zero bytes follow, too many for a tar's end: "
+            problem += "it was cut off, or this part of it was never written."
+        elif len(rest) >= 2 * BLOCK and self.part.size % BLOCK == 0:
             return
-        problem += "It was cut off."
-        if not self._may_lack_end_mark:
-            raise ArchiveError(self.file.path, problem, offset)
-        logger.warning(f"{self.file.path}, at byte {offset:,}: {problem}")
+        elif self._may_lack_end_mark:
+            return logger.warning(f"{self.file.path}, at byte {offset:,}: {problem}")
+        raise ArchiveError(self.file.path, problem, offset)
 
     def check_ends(self) -> None:
         """Check before anything else is read that a tar begins and ends as tars do."""
@@ -268,15 +223,13 @@ class TarReader:
 
     def _is_wanted(self, member: Member) -> bool:
         """Tell what belongs here from folders and clutter; raise `ArchiveError` for all else."""
-        if member.kind == tarfile.DIRTYPE:
-            return False
-        if member.kind not in REGULAR:
-            problem = f"{member.name!r} is a link or a special file (type {member.kind!r})."
-        elif self.pattern.fullmatch(member.name):
+        is_file = member.kind in REGULAR
+        if is_file and self.pattern.fullmatch(member.name):
             return True
-        elif CLUTTER.fullmatch(member.name):
+        if member.kind == tarfile.DIRTYPE or (is_file and CLUTTER.fullmatch(member.name)):
             return False
-        else:
+        problem = f"{member.name!r} is a link or a special file (type {member.kind!r})."
+        if is_file:
             problem = f"{member.name!r} does not belong here, only names like "
             problem += f"{self.pattern.pattern}."
         raise ArchiveError(self.file.path, problem, member.start)
@@ -328,16 +281,8 @@ class TarReader:
 def class_tars(file: Readable, wnids: Sequence[str]) -> Iterator[Part]:
     """Yield the class tars of the training archive, by its own headers.
 
-    Parameters
-    ----------
-    file : File
-    wnids : sequence of str
-        In label order.
-
-    Raises
-    ------
-    ArchiveError
-        As `TarReader.members`, or if a class tar appears twice or is of another class.
+    `wnids` are in label order. Raises `ArchiveError` as `TarReader.members`, or if a class tar
+    appears twice or is of another class.
     """
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     found: set[str] = set()

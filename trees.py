@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, NO_CHECKS, SOURCES, ArchiveError, Labels
-from .parts import MEAN_IMAGE_BYTES, Part, Region
+from .parts import MEAN_IMAGE_BYTES, Part, Region, Status
 from .storage import (
     MAX_ENTRIES,
     Options,
-    Status,
+    ahead,
     announce_file,
-    begun_ahead,
     is_url,
     open_file,
     read_file,
@@ -72,8 +71,8 @@ def kind_of_tree(path: str, depth: int = 1) -> str:
                 # Training images lie in class folders only.
                 if (split != "train" or not depth) and source.image.fullmatch(entry.name):
                     return split
-            if depth and WNID.fullmatch(entry.name) and _leads_to(entry.is_dir):
-                folders.append(entry.path.replace(os.sep, "/"))
+            if depth and WNID.fullmatch(entry.name):
+                folders.append(f"{path}/{entry.name}")
     return next(filter(None, (kind_of_tree(one, depth - 1) for one in sorted(folders))), "")
 
 
@@ -130,14 +129,8 @@ class Faults(dict[str, list[str]]):
 def list_tree(split: str, path: str, labels: Labels) -> tuple[tuple[Part, ...], Faults, Faults]:
     """List a split's tree: training by wnid and number, the others by number.
 
-    Returns
-    -------
-    parts : tuple of Part
-        Class by class, or a single one of all images.
-    faults : Faults
-        What is not in the parts, or contradicts itself.
-    differences : Faults
-        What is missing or too many, beside the original.
+    Returns its parts, class by class or a single one of all images; the faults, which are not in
+    the parts or contradict themselves; and what is missing or too many, beside the original.
     """
     faults = Faults()
     if split == "train":
@@ -163,7 +156,7 @@ def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Pa
         if wnid in tar_of:
             return Part(tar_of[wnid], 0, open_file(tar_of[wnid]).size, wnid, label_of[wnid])
         image = re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
-        names = _scan_class(f"{path}/{wnid}", image, faults)
+        names, _ = _scan(f"{path}/{wnid}", image, faults, depth=0)
         return _folder(f"{path}/{wnid}", names, wnid, label_of[wnid])
 
     return tuple(in_threads(part_of, sorted({*tar_of, *folders}.intersection(wnids))))
@@ -171,16 +164,15 @@ def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Pa
 
 def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Part:
     """List images by the number in their names, flat or in class folders, or some of each."""
-    image = SOURCES[split].image
+    image, wnids, found = SOURCES[split].image, labels.wnids, dict[str, str]()
     flat, folders = _scan(path, image, faults)
-    names_of = in_threads(lambda wnid: _scan_class(f"{path}/{wnid}", image, faults), folders)
-    found: dict[str, str] = {}
-    for wnid, names in zip(["", *folders], [flat, *names_of], strict=True):
+    inner = in_threads(lambda wnid: _scan(f"{path}/{wnid}", image, faults, depth=0)[0], folders)
+    for wnid, names in zip(["", *folders], [flat, *inner], strict=True):
         for name in names:
-            number, place = int(image.fullmatch(name)[1]), f"{wnid}/{name}".lstrip("/")  # type: ignore[index]
+            number, place = int(name[-13:-5]), f"{wnid}/{name}".lstrip("/")
             if not 1 <= number <= SOURCES[split].num_examples:
                 faults.add(FOREIGN, f"{path}/{place}")
-            elif wnid and split == "validation" and wnid != labels.wnid_of(number):
+            elif wnid and split == "validation" and wnid != wnids[labels.validation[number - 1]]:
                 faults.add(MISPLACED, f"{path}/{place}")
             elif name in found:
                 faults.add("images that appear twice", f"{path}/{place}")
@@ -189,45 +181,37 @@ def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Par
     return _folder(path, [found[name] for name in sorted(found)])
 
 
-def _scan(folder: str, wanted: re.Pattern[str], faults: Faults) -> tuple[list[str], list[str]]:
+def _scan(
+    folder: str, wanted: re.Pattern[str], faults: Faults, depth: int = 1
+) -> tuple[list[str], list[str]]:
     """Return the sorted names of files in a folder that are called as wanted, and of class folders.
 
-    All else, but what operating systems leave, is a fault. Only links are asked for their status.
+    All else, but what operating systems leave, is a fault, and so are folders at `depth` 0. Only
+    links are asked for their status.
     """
     names: list[str] = []
     folders: list[str] = []
+    found: list[os.DirEntry[str]] = []
     try:
         with os.scandir(folder) as entries:
             # Shorter names come first, which puts numbers in order.
             found = sorted(entries, key=lambda entry: (len(entry.name), entry.name))
     except OSError as error:
         faults.add("folders that cannot be read", f"{folder}: {error.strerror}")
-        found = []
     for entry in found:
-        is_file, place = _leads_to(entry.is_file), f"{folder}/{entry.name}"
-        if is_file and wanted.fullmatch(entry.name):
-            names.append(entry.name)
-        elif not is_file and not _leads_to(entry.is_dir):
+        name, place = entry.name, f"{folder}/{entry.name}"
+        is_file = is_folder = False
+        with contextlib.suppress(OSError):  # as of a link that goes round
+            is_file, is_folder = entry.is_file(), entry.is_dir()
+        if is_file and wanted.fullmatch(name):
+            names.append(name)
+        elif not is_file and not is_folder:
             faults.add("links to nowhere, or no files", place)
-        elif not is_file and WNID.fullmatch(entry.name):
-            folders.append(entry.name)
-        elif not is_file or not CLUTTER.fullmatch(entry.name):
-            faults.add(MISPLACED if IMAGE_NAME.fullmatch(entry.name) else FOREIGN, place)
+        elif is_folder and depth and WNID.fullmatch(name):
+            folders.append(name)
+        elif is_folder or not CLUTTER.fullmatch(name):
+            faults.add(MISPLACED if IMAGE_NAME.fullmatch(name) else FOREIGN, place)
     return names, folders
-
-
-def _leads_to(is_so: Callable[[], bool]) -> bool:
-    """Ask an entry of a folder; of a link that goes round or may not be followed it is not so."""
-    try:
-        return is_so()
-    except OSError:
-        return False
-
-
-def _scan_class(folder: str, wanted: re.Pattern[str], faults: Faults) -> list[str]:
-    names, inner = _scan(folder, wanted, faults)
-    faults.add(FOREIGN, *(f"{folder}/{name}" for name in inner))
-    return names
 
 
 def _differences(split: str, parts: tuple[Part, ...], labels: Labels) -> Faults:
@@ -263,28 +247,25 @@ def is_folder(part: Part) -> bool:
     return part.names is not None
 
 
-def _announced(image: Image) -> Image:
-    announce_file(image.path)
-    return image
-
-
 class FolderReader(NamedTuple):
     """Reads images in files of their own, as `TarReader` reads the members of a tar.
 
-    With `checks`, an empty file is an error. `ahead` files are announced to the kernel before they
-    are read; 0 if they are not read.
+    With `checks`, an empty file is an error. So many files as are `under_way` are announced to the
+    kernel before one is read; 0 if they are not read.
     """
 
     part: Part
     checks: bool
-    ahead: int
+    under_way: int
 
     def members(self, region: Region) -> Iterator[Image]:
         """Return the images of a region, without a look at them."""
         names = self.part.names.split("\n") if self.part.names else []
         chosen = slice(*(-(-place // MEAN_IMAGE_BYTES) for place in region))
         images = (Image(n.rpartition("/")[2], f"{self.part.path}/{n}") for n in names[chosen])
-        return begun_ahead(map(_announced, images), self.ahead) if self.ahead else images
+        if not self.under_way:
+            return images
+        return ahead(images, lambda image: announce_file(image.path), self.under_way)
 
     def read(self, image: Image) -> bytes:
         """Return the bytes of an image, or raise `ArchiveError`."""

@@ -61,6 +61,21 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     return Archives(folder, fakes.make_archives(folder, 12, 5, 90, 7))
 
 
+def run_python(code: str, *args: object, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program in a process of its own, which imports this very clone."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture
+def train(archives: Archives, cache: dict[str, Any]) -> Any:
+    """The training images in place."""
+    import imagenet2012
+
+    return imagenet2012.load(archives.folder, "in_place", split="train", **cache)
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> dict[str, Any]:
     """Options that load fakes into a cache of the test's own."""

@@ -135,11 +135,6 @@ ASKED: dict[str, Callable[[datasets.Dataset], Any]] = {
 }
 
 
-@pytest.fixture
-def train(archives: Archives, cache: dict[str, Any]) -> datasets.Dataset:
-    return imagenet2012.load(archives.folder, "in_place", split="train", **cache)
-
-
 @pytest.mark.parametrize("asked", ASKED)
 def test_a_batch_is_announced_before_it_is_decoded(
     asked: str, train: datasets.Dataset, calls: Calls

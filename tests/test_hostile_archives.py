@@ -1,10 +1,12 @@
 """The reader of archives against `tarfile`: the same images come out, or a clear error does."""
 
 import io
+import itertools
 import random
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +67,6 @@ def python_tar(files: hostile.Files, folder: str, tar_format: int, **fields: Any
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-@pytest.mark.parametrize(
-    "folder", ["", "val/", "./val/", "../val/", "/val/", "f/" * 70, "böse/图/"]
-)
-@pytest.mark.parametrize("tar_format", FORMATS)
-def test_what_python_writes(tar_format: str, folder: str, path: Path) -> None:
-    files = hostile.archive(40)
-    check_right(path, python_tar(files, folder, FORMATS[tar_format]), files)
-
-
 @pytest.mark.skipif(not GNU_TAR, reason="needs GNU tar")
 @pytest.mark.parametrize("folder", [".", "f" * 90, "f" * 120])
 @pytest.mark.parametrize("tar_format", ["v7", "oldgnu", "gnu", "ustar", "pax"])
@@ -100,58 +93,36 @@ def test_folders_and_clutter_are_passed_over(path: Path) -> None:
     check_right(path, data, files)
 
 
-@pytest.mark.parametrize(
-    "folder", [b"\xff\xfe/", b"a b\n/", b"x" * 60 + b"/"], ids=["latin", "newline", "long"]
-)
-def test_folder_names_of_any_bytes(folder: bytes, path: Path) -> None:
-    files = hostile.archive(20)
-    data = b"".join(
-        fakes.header(folder + name.encode(), len(content)) + content + bytes(-len(content) % 512)
-        for name, content in files
-    )
-    check_right(path, data + bytes(1024), files)
+def member(header: bytes, content: bytes) -> bytes:
+    return header + content + bytes(-len(content) % 512)
 
 
-def test_empty_members_and_whole_blocks(path: Path) -> None:
-    sizes = [0, 0, 1, 511, 512, 513, 1024, 0]
-    files = [(hostile.name(k + 1), b"x" * size) for k, size in enumerate(sizes)]
-    check_right(path, fakes.tar(files), files)
-    check_right(path, fakes.tar(files, blocking=512), files)
+def base_256(name: str, content: bytes) -> bytes:
+    header, size = fakes.header(name, 0), b"\x80" + len(content).to_bytes(11, "big")
+    return member(hostile.checksummed(header[:124] + size + header[136:]), content)
 
 
-def test_sizes_in_base_256(path: Path) -> None:
-    data = b"".join(
-        hostile.checksummed(
-            (block := fakes.header(name, 0))[:124]
-            + b"\x80"
-            + len(content).to_bytes(11, "big")
-            + block[136:]
-        )
-        + content
-        + bytes(-len(content) % 512)
-        for name, content in hostile.archive(20)
-    )
-    check_right(path, data + bytes(1024), hostile.archive(20))
-
-
-def test_signed_checksums(path: Path) -> None:
+def signed(name: str, content: bytes) -> bytes:
     """Some old tars summed their headers as signed bytes."""
-    block = fakes.header("ä/" + hostile.name(1), 3)
-    blank = block[:148] + b" " * 8 + block[156:]
-    signed = sum(byte - 256 * (byte > 127) for byte in blank)
-    data = block[:148] + b"%06o\0 " % signed + block[156:] + b"abc".ljust(512, b"\0") + bytes(1024)
-    check_right(path, data, [(hostile.name(1), b"abc")])
+    header = fakes.header(f"ä/{name}", len(content))
+    blank = header[:148] + b" " * 8 + header[156:]
+    total = sum(byte - 256 * (byte > 127) for byte in blank)
+    return member(header[:148] + b"%06o\0 " % total + header[156:], content)
+
+
+def below(folder: bytes) -> Callable[[str, bytes], bytes]:
+    return lambda name, data: member(fakes.header(folder + name.encode(), len(data)), data)
+
+
+@pytest.mark.parametrize(
+    "write", [base_256, signed, *map(below, (b"\xff\xfe/", b"a b\n/", b"x" * 60 + b"/"))]
+)
+def test_odd_headers_are_read(write: Callable[[str, bytes], bytes], path: Path) -> None:
+    files = hostile.archive(20)
+    check_right(path, b"".join(write(*one) for one in files) + bytes(1024), files)
 
 
 # ------------------------------------------------------------------------- damaged archives
-
-
-@pytest.mark.parametrize("kind", [b"1", b"2", b"3", b"4", b"6", b"V", b"M", b"D"])
-def test_links_and_special_files_are_refused(kind: bytes, path: Path) -> None:
-    for name in (hostile.name(9), "._link"):
-        data = fakes.tar(hostile.archive(5), blocking=512)[:-1024]
-        data += fakes.header(name, 0, kind) + fakes.tar(hostile.archive(5, seed=2))
-        check_refused(path, data, "is a link or a special file")
 
 
 @pytest.mark.skipif(not GNU_TAR, reason="needs GNU tar")
@@ -165,14 +136,6 @@ def test_sparse_members_are_refused(tar_format: str, path: Path, tmp_path: Path)
     subprocess.run([*command, hostile.name(1)], check=True)
     with pytest.raises(ArchiveError, match=r"sparse|special file|belong"):
         hostile.read(path, 1)
-
-
-@pytest.mark.parametrize(
-    "name", ["n01440764_1.JPEG", "ILSVRC2012_val_1.JPEG", "notes.txt", "a.jpg"]
-)
-def test_files_that_do_not_belong_are_refused(name: str, path: Path) -> None:
-    data = fakes.tar([*hostile.archive(5), (name, b"x"), *hostile.archive(5, seed=2)])
-    check_refused(path, data, f"'{name}' does not belong here")
 
 
 def test_a_cut_at_every_block_and_around(path: Path) -> None:
@@ -206,6 +169,12 @@ DAMAGED = {
         "not supported",
     ),
 }
+for name in ("n01440764_1.JPEG", "ILSVRC2012_val_1.JPEG", "notes.txt", "a.jpg"):
+    files = [*hostile.archive(5), (name, b"x"), *hostile.archive(5, seed=2)]
+    DAMAGED[name] = (fakes.tar(files), f"'{name}' does not belong here")
+for kind, name in itertools.product("12346VMD", (hostile.name(9), "._link")):
+    special = fakes.header(name, 0, kind.encode())
+    DAMAGED[f"type {kind} of {name}"] = (with_block(SOUND, special, 0), "is a link or a special")
 for value in (b"\x80" + b"\xff" * 11, b"\xff" * 12, b"77777777777\0", b"garbage!!!!\0"):
     place = hostile.headers(SOUND)[4]
     forged = SOUND[place : place + 124] + value + SOUND[place + 136 : place + 512]
@@ -332,20 +301,22 @@ def test_numbers_that_do_not_exist_are_refused(tmp_path: Path, cache: dict[str, 
 # ------------------------------------------------------------------------- at random
 
 MEMBERS = st.lists(st.integers(0, 2500), min_size=0, max_size=25)
-FOLDERS = st.sampled_from(["", "./", "val/", "f/" * 70])
+EDGES = [0, 0, 1, 511, 512, 513, 1024, 0]
+FOLDERS = st.sampled_from(["", "./val/", "../val/", "/val/", "f/" * 70, "böse/图/"])
 
 
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(MEMBERS, FOLDERS, st.sampled_from(list(FORMATS)), st.integers(1, 200), st.floats(0, 2**31))
+@example(EDGES, "", "ustar", 7, 0)
 def test_any_archive_in_any_number_of_regions(
     path: Path, sizes: list[int], folder: str, tar_format: str, regions: int, mtime: float
 ) -> None:
     files = [(hostile.name(k + 1), bytes([k % 251]) * size) for k, size in enumerate(sizes)]
     data = python_tar(files, folder, FORMATS[tar_format], mtime=mtime)
     path.write_bytes(data)
-    assert hostile.read(path, regions) == files
+    assert hostile.read(path, regions) == files == hostile.judge(data)
 
 
 @settings(

@@ -4,8 +4,6 @@ import errno
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import datasets
 import fakes
 import fsspec
 import pytest
-from conftest import ROOT, Archives, patch_os
+from conftest import Archives, patch_os, run_python
 from layouts import TRAIN, VAL
 
 import imagenet2012
@@ -23,11 +21,6 @@ from rows import contents, stored, undecoded, wanted
 
 pytestmark = pytest.mark.loading
 DIR = "IMAGENET2012_DIR"
-
-
-@pytest.fixture
-def train(archives: Archives, cache: dict[str, Any]) -> datasets.Dataset:
-    return imagenet2012.load(archives.folder, "in_place", split="train", **cache)
 
 
 def url(dataset: datasets.Dataset, index: int = 0) -> str:
@@ -122,9 +115,7 @@ def test_threads_and_processes_on_any_system(
     missing: list[str], archives: Archives, tmp_path: Path
 ) -> None:
     """Windows and macOS lack some functions."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-c", OTHER_SYSTEM, str(archives.folder), *missing]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = run_python(OTHER_SYSTEM, archives.folder, *missing, HF_HOME=str(tmp_path))
     assert done.stdout == "60 0\n", done.stderr
 
 
@@ -288,10 +279,6 @@ def test_the_variable_may_be_set_later_and_changed(
         monkeypatch.setenv(DIR, folder)
         assert sorted(contents(rows)) == wanted(archives.expected["validation"])
         assert rows[0]["image"].mode == "RGB"
-    memory = fsspec.filesystem("memory")
-    memory.pipe(f"/named/{VAL}", (archives.folder / VAL).read_bytes())
-    monkeypatch.setenv(DIR, "memory://named")
-    assert sorted(contents(rows)) == wanted(archives.expected["validation"])
 
 
 def test_a_moved_archive_is_found_by_the_variable(
@@ -305,28 +292,3 @@ def test_a_moved_archive_is_found_by_the_variable(
     assert contents(dataset) == before
     path.rename(tmp_path / TRAIN)
     assert contents(dataset) == before
-
-
-def test_rows_never_hold_a_url(
-    archives: Archives, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of archives behind one they hold the name, by which they must be found."""
-    memory = fsspec.filesystem("memory")
-    memory.pipe(f"/far/{VAL}", (archives.folder / VAL).read_bytes())
-    memory.pipe("/far/mine.tar", (archives.folder / VAL).read_bytes())
-
-    def load(**options: Any) -> datasets.Dataset:
-        options = {"data_dir": "memory://far", **options, **cache}
-        return imagenet2012.load(name="in_place", split="validation", **options)
-
-    with pytest.raises(ArchiveError, match=f"export {DIR}=memory://far"):
-        load()
-    monkeypatch.setenv(DIR, "memory://far/")
-    with pytest.raises(ArchiveError, match="without storage_options"):
-        load(storage_options={"key": "x"})
-    with pytest.raises(ArchiveError, match="not the name of an original archive"):
-        load(data_files={"validation": "memory://far/mine.tar"})
-    rows = load()
-    assert url(rows).startswith(f"imagenet2012://{VAL}/")
-    assert sorted(contents(rows)) == wanted(archives.expected["validation"])
-    assert rows[0]["image"].mode == "RGB"
