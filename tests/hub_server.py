@@ -1,14 +1,12 @@
 """A server that speaks the few calls of the Hugging Face Hub that an upload needs.
 
-It runs in a thread. Files are kept in memory as the commits leave
-them. All are taken as regular files, in the commit itself, as the protocols for large ones are of
-no interest here.
+Files are kept in memory as the commits leave them. All are taken as regular files, in the commit
+itself, as the protocols for large ones are of no interest here.
 """
 
 import base64
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,50 +15,33 @@ from typing import Any
 
 
 class Hub:
-    """What the server has and has been told.
-
-    Attributes
-    ----------
-    url : str
-    private : bool
-        Of the one repository.
-    created : bool
-        Whether it was asked for.
-    files : dict of str to bytes
-    commits : list of dict
-        For each, the names that were added (`file`) and removed (`deletedFile`).
-    refusal : tuple of (int, str) or None
-        Status and words with which commits are refused.
-    """
+    """What the server has and has been told, of its one repository."""
 
     def __init__(self) -> None:
-        self.url, self.private, self.created = "", True, False
+        self.url = ""
+        self.private, self.created = True, False  # what it is, and whether it was asked for
         self.files = {".gitattributes": b""}
-        self.commits: list[dict[str, list[str]]] = []
-        self.refusal: tuple[int, str] | None = None
+        self.commits: list[dict[str, list[str]]] = []  # names by `file` and `deletedFile`
+        self.refusal: tuple[int, str] | None = None  # status and words for commits
 
     def commit(self, lines: list[dict[str, Any]]) -> None:
-        done: dict[str, list[str]] = {"file": [], "deletedFile": []}
+        done: dict[str, list[str]] = {"header": [], "file": [], "deletedFile": []}
         for line in lines:
-            if line["key"] == "header":
-                continue
-            path = line["value"]["path"]
+            path = line["value"].get("path", "")
             done[line["key"]].append(path)
             if line["key"] == "file":
                 self.files[path] = base64.b64decode(line["value"]["content"])
-            else:
+            elif line["key"] == "deletedFile":
                 del self.files[path]
         self.commits.append(done)
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+    def answer(self, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and content for a request."""
         if path == "/api/repos/create":
             self.created = True
             return 200, {"url": f"{self.url}/datasets/me/imagenet", "name": "me/imagenet"}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
-        if path == "/api/whoami-v2":
-            return 200, {"type": "user", "name": "me", "orgs": []}
         if "/preupload/" in path:
             sent = json.loads(body)["files"]
             return 200, {"files": [self.preupload(one["path"]) for one in sent]}
@@ -75,9 +56,9 @@ class Hub:
                 {"type": "file", "path": name, "size": len(data), "oid": oid(data)}
                 for name, data in self.files.items()
             ]
-        if re.fullmatch(r"/api/datasets/me/imagenet(/revision/main)?", path):
+        if path.startswith("/api/datasets/me/imagenet"):
             return 200, {"id": "me/imagenet", "sha": "c" * 40, "private": self.private}
-        return 404, f"{method} {path} is not spoken here"
+        return 404, f"{path} is not spoken here"
 
     def preupload(self, path: str) -> dict[str, Any]:
         found = {"path": path, "uploadMode": "regular", "shouldIgnore": False}
@@ -97,12 +78,12 @@ def running() -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def handle_any(self) -> None:
+        def do_POST(self) -> None:
             if "chunked" in self.headers.get("Transfer-Encoding", ""):
                 body = b"".join(self.chunks())
             else:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, content = hub.answer(self.command, self.path.partition("?")[0], body)
+            status, content = hub.answer(self.path.partition("?")[0], body)
             data = json.dumps({"error": content} if status >= 400 else content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -112,7 +93,7 @@ def running() -> Iterator[Hub]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_HEAD = handle_any
+        do_GET = do_POST
 
         def chunks(self) -> Iterator[bytes]:
             while size := int(self.rfile.readline(), 16):

@@ -1,6 +1,5 @@
 """The images of archives, extracted in the ways in which people have them."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def flat(archives: Path, folder: Path) -> Path:
     """Extract all in class folders, validation and test images beside each other."""
     extract(archives / TRAIN, folder / "train")
     for tar in (folder / "train").glob("*.tar"):
-        extract(tar, folder / "train" / tar.stem)
+        extract(tar, tar.with_suffix(""))
         tar.unlink()
     extract(archives / VAL, folder / "val")
     extract(archives / TEST, folder)  # its members are in a folder test/
@@ -86,9 +85,3 @@ def links(archives: Path, folder: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     return folder / "links"
-
-
-def copied(archives: Path, folder: Path) -> Path:
-    """The archives themselves."""
-    shutil.copytree(archives, folder)
-    return folder

@@ -8,16 +8,14 @@ from conftest import ROOT
 
 
 def cells(text: str) -> dict[str, list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     return {row[0]: row[1:] for row in rows if len(row) == 8 and row[0]}
 
 
 def test_the_page_shows_the_simulation(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--part", "250"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    env = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     printed = cells(done.stdout)
     shown = cells((ROOT / "docs" / "scale.md").read_text(encoding="utf-8"))
     assert len(printed) == 4, done.stderr

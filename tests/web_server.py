@@ -10,36 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Web:
-    """What the tests set and read.
-
-    Attributes
-    ----------
-    files : dict of str to bytes
-        By path.
-    knows_ranges, tells_length, keeps_conditions : bool
-        What the server can do; the last is to mind ``If-Match`` and its like.
-    etag : str
-        What it tells as ``ETag``; ``md5`` is that of the file.
-    modified : int
-        Seconds since 1970, for ``Last-Modified``; 0 for none.
-    refuses : int
-        Status of each answer, if it is not 0.
-    faults : random.Random, optional
-        Spoils one of 20 answers with data: an error, or too few or too many bytes.
-    hangs : threading.Event
-        While it is set, requests for data are not answered.
-    requests, spoilt, sent : int
-        How many there were, how many of them were spoilt, and the bytes of data that were sent.
-    """
+    """What the tests set and read."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.knows_ranges = self.tells_length = self.keeps_conditions = True
-        self.etag, self.modified, self.refuses = '"md5"', 0, 0
-        self.faults: random.Random | None = None
-        self.hangs, self.released = threading.Event(), threading.Event()
-        self.requests = self.spoilt = self.sent = 0
         self.url = self.host = ""
+        self.files: dict[str, bytes] = {}  # by path
+        self.knows_ranges = self.tells_length = True
+        self.keeps_conditions = True  # whether it minds ``If-Match`` and its like
+        self.etag = '"md5"'  # with that of the file
+        self.modified = 0  # seconds since 1970; 0 for no ``Last-Modified``
+        self.refuses = 0  # status of each answer
+        # Spoils one of 20 answers with data: an error, or too few or too many bytes.
+        self.faults: random.Random | None = None
+        self.hangs, self.released = threading.Event(), threading.Event()  # requests for data
+        self.requests = self.spoilt = 0
+        self.sent = 0  # bytes of data
 
 
 def handler(web: Web) -> type[BaseHTTPRequestHandler]:
@@ -55,9 +40,6 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
 
         def do_GET(self) -> None:
             web.requests += 1
@@ -92,6 +74,8 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             self.close_connection = not web.tells_length or fault == "cut"
             if self.command == "GET":
                 self.send(part[: len(part) // 3] if fault == "cut" else part)
+
+        do_HEAD = do_GET
 
         def fault(self) -> str:
             if not web.faults or self.command != "GET" or web.faults.random() > 1 / 20:
