@@ -135,10 +135,9 @@ def with_segment(data: bytes, payload: bytes) -> bytes:
 
 
 def bad_xmp(seed: int, name: str = "") -> bytes:
-    """Return a JPEG whose XMP is neither XML nor UTF-8, as n04532106_1553.JPEG.
+    """Return a JPEG whose XMP is neither XML nor UTF-8, as n04532106_1553.JPEG: see pyproject.toml.
 
-    It has no EXIF orientation: only then does Pillow look for one in the XMP, where 11.2.1 fails
-    (https://github.com/python-pillow/Pillow/issues/8957).
+    It has no EXIF orientation: only then does Pillow look for one in the XMP.
     """
     return with_segment(jpeg(seed, name), b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta \xa8 <<< &")
 

@@ -5,13 +5,13 @@ itself, as the protocols for large ones are of no interest here.
 """
 
 import base64
-import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from hashlib import sha1
 from typing import Any
+
+from web_server import Handler, serving
 
 
 class Hub:
@@ -43,8 +43,9 @@ class Hub:
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if "/preupload/" in path:
-            sent = json.loads(body)["files"]
-            return 200, {"files": [self.preupload(one["path"]) for one in sent]}
+            given = {"uploadMode": "regular", "shouldIgnore": False}
+            paths = [one["path"] for one in json.loads(body)["files"]]
+            return 200, {"files": [{**given, "path": path, **self.oid(path)} for path in paths]}
         if "/commit/" in path:
             if self.refusal:
                 return self.refusal
@@ -52,22 +53,16 @@ class Hub:
             commit = {"commitUrl": f"{self.url}/datasets/me/imagenet/commit/c", "commitOid": "c"}
             return 200, commit
         if "/tree/" in path:
-            return 200, [
-                {"type": "file", "path": name, "size": len(data), "oid": oid(data)}
-                for name, data in self.files.items()
-            ]
+            listed = [(path, len(data)) for path, data in self.files.items()]
+            return 200, [{"type": "file", "path": p, "size": n, **self.oid(p)} for p, n in listed]
         if path.startswith("/api/datasets/me/imagenet"):
             return 200, {"id": "me/imagenet", "sha": "c" * 40, "private": self.private}
         return 404, f"{path} is not spoken here"
 
-    def preupload(self, path: str) -> dict[str, Any]:
-        found = {"path": path, "uploadMode": "regular", "shouldIgnore": False}
-        return {**found, "oid": oid(self.files[path])} if path in self.files else found
-
-
-def oid(data: bytes) -> str:
-    """Return what git calls a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    def oid(self, path: str) -> dict[str, str]:
+        """Return what git calls a file of this content, if there is one."""
+        data = self.files.get(path)
+        return {} if data is None else {"oid": sha1(b"blob %d\0" % len(data) + data).hexdigest()}
 
 
 @contextmanager
@@ -75,23 +70,16 @@ def running() -> Iterator[Hub]:
     """Run a server on this machine."""
     hub = Hub()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Speaker(Handler):
         def do_POST(self) -> None:
             if "chunked" in self.headers.get("Transfer-Encoding", ""):
                 body = b"".join(self.chunks())
             else:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, content = hub.answer(self.path.partition("?")[0], body)
-            data = json.dumps({"error": content} if status >= 400 else content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            if status >= 400:
-                self.send_header("X-Error-Message", content)
-            self.end_headers()
-            self.wfile.write(data)
+            failed = {"X-Error-Message": content} if status >= 400 else {}
+            data = json.dumps({"error": content} if failed else content).encode()
+            self.answer(status, data, Content_Type="application/json", **failed)
 
         do_GET = do_POST
 
@@ -101,11 +89,6 @@ def running() -> Iterator[Hub]:
                 self.rfile.readline()
             self.rfile.readline()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Speaker) as host:
+        hub.url = f"http://{host}"
         yield hub
-        server.shutdown()

@@ -1,6 +1,7 @@
 """The images of archives, extracted in the ways in which people have them."""
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import fakes
@@ -14,12 +15,12 @@ def extract(archive: Path, folder: Path) -> None:
     subprocess.run(["tar", "xf", archive, "-C", folder], check=True)
 
 
-def in_class_folders(folder: Path) -> None:
-    """Move the validation images in a folder into class folders."""
-    for file in list(folder.glob("*.JPEG")):
-        wnid = fakes.wnids()[fakes.validation_label(int(file.stem[-8:]))]
-        (folder / wnid).mkdir(exist_ok=True)
-        file.rename(folder / wnid / file.name)
+def in_class_folders(files: Iterable[Path]) -> None:
+    """Move validation images into class folders."""
+    for file in list(files):
+        folder = file.with_name(fakes.wnids()[fakes.validation_label(int(file.stem[-8:]))])
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
 
 
 def flat(archives: Path, folder: Path) -> Path:
@@ -35,19 +36,13 @@ def flat(archives: Path, folder: Path) -> Path:
 
 def class_folders(archives: Path, folder: Path) -> Path:
     """As torchvision does."""
-    in_class_folders(flat(archives, folder) / "val")
+    in_class_folders((flat(archives, folder) / "val").iterdir())
     return folder
 
 
 def half_sorted(archives: Path, folder: Path) -> Path:
     """A script that moves the validation images into class folders, ended in the middle."""
-    flat(archives, folder)
-    later = sorted((folder / "val").iterdir())[::2]
-    for file in later:
-        file.rename(folder / file.name)
-    in_class_folders(folder / "val")
-    for file in later:
-        (folder / file.name).rename(folder / "val" / file.name)
+    in_class_folders(sorted((flat(archives, folder) / "val").iterdir())[1::2])
     return folder
 
 

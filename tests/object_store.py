@@ -5,10 +5,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from web_server import Handler, serving
 
 KEY, SECRET, BUCKET = "tests-access-key", "tests-secret-never-to-be-stored", "bucket"
 REGION = "us-east-1"
@@ -79,15 +80,10 @@ class Store:
                 self.under_way -= 1
 
 
-def handler(store: Store) -> type[BaseHTTPRequestHandler]:
+def handler(store: Store) -> type[Handler]:
     """Return a handler that passes requests on to the server."""
 
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
+    class Proxy(Handler):
         def do_HEAD(self) -> None:
             self.pass_on(False)
 
@@ -98,9 +94,7 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
         def pass_on(self, fails: bool) -> None:
             time.sleep(store.latency)
             if fails or store.forbidden:
-                self.send_response(500 if fails else 403)
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
+                return self.answer(500 if fails else 403)
             link = http.client.HTTPConnection("127.0.0.1", store.port)
             path = self.path.replace(f"/{BUCKET}", f"/{store.bucket}", 1)
             link.request(self.command, path, headers=dict(self.headers))
@@ -126,13 +120,9 @@ def running(*buckets: str) -> Iterator[list[Store]]:
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     stores = [Store(server.get_host_and_port()[1], bucket) for bucket in buckets]
-    for store in stores:
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(store))
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        store.url = f"http://127.0.0.1:{proxy.server_port}"
-        store.client().create_bucket(Bucket=store.bucket)
-    try:
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        for store in stores:
+            store.url = f"http://{stack.enter_context(serving(handler(store)))}"
+            store.client().create_bucket(Bucket=store.bucket)
         yield stores
-    finally:
-        server.stop()

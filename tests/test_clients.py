@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import layouts
 import numpy as np
 import pytest
 from conftest import HANG, ROOT
+from imagenet2012.ilsvrc2012 import read_labels
 
 TEXT = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^##? ([^\n]+)\n\n(.*?)(?=^##? [^\n]+\n\n|\Z)", TEXT, re.DOTALL | re.M)
@@ -32,35 +34,22 @@ CLASSES, PER_CLASS, VALIDATION = 12, 8, 40
 TRAIN = CLASSES * PER_CLASS
 
 
-# ------------------------------------------------------------------------- the data
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the page calls /data: archives, and what its commands make of them."""
     folder = tmp_path_factory.mktemp("data")
     fakes.make_archives(folder / "imagenet", CLASSES, PER_CLASS, validation=0)
-    write_validation(folder / "imagenet")
+    # Consecutive numbers, as TFDS numbers what it finds; the last has the picture of the first.
+    pictures = {number: number % (VALIDATION - 1) for number in range(1, VALIDATION + 1)}
+    images = {number: fakes.jpeg(seed, str(number)) for number, seed in pictures.items()}
+    images[2] = fakes.jpeg(2, mode="L")
+    members = [(f"ILSVRC2012_val_{number:08d}.JPEG", data) for number, data in images.items()]
+    (folder / "imagenet" / layouts.VAL).write_bytes(fakes.tar(members))
     (commands,) = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     for line in located(commands, folder).splitlines():
-        program, *arguments = shlex.split(line)
-        command = [str(Path(sys.executable).with_name(program)), *arguments, "--no-checks"]
-        subprocess.run([*command, "--num-proc", "1"], check=True, timeout=HANG)
+        command = [sys.executable, "-m", *shlex.split(line), "--no-checks", "--num-proc", "1"]
+        subprocess.run(command, check=True, timeout=HANG)
     return folder
-
-
-def write_validation(folder: Path) -> None:
-    """Write a validation archive of consecutive numbers, as TFDS numbers what it finds."""
-    pictures = {number: number for number in range(1, VALIDATION)} | {VALIDATION: 1}  # one twice
-    members = [
-        (f"ILSVRC2012_val_{number:08d}.JPEG", fakes.jpeg(picture, str(number)))
-        for number, picture in pictures.items()
-    ]
-    members[1] = (members[1][0], fakes.jpeg(2, mode="L"))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar(members))
-
-
-# ------------------------------------------------------------------------- running
 
 
 def located(code: str, data: Path) -> str:
@@ -88,7 +77,6 @@ def run(tmp_path: Path, data: Path, code: str, checks: str, *launcher: str) -> N
 
 # ------------------------------------------------------------------------- blocks by themselves
 
-TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 # By section and number of the block: what must be true after it.
 CHECKS = {
     ("timm", 0): f"""
@@ -98,13 +86,13 @@ assert 0 <= int(targets.min()) <= int(targets.max()) < {CLASSES}
 assert len(set(targets.tolist())) > {CLASSES} // 2, "not mixed"
 """,
     ("timm", 1): f"""
-import imagenet2012
+from imagenet2012.ilsvrc2012 import read_labels
 assert sum(len(targets) for images, targets in loader) == len(validation) == {VALIDATION}
 numbers = [int(name[15:23]) for name in names]
 assert sorted(numbers) == list(range(1, {VALIDATION} + 1))
-expected = [line.strip() for line in open("{ROOT}/labels/validation.txt")]
+expected = read_labels().validation
 for (image, label), number in zip(validation, numbers, strict=True):
-    assert image.shape[0] == 3 and imagenet2012.WNIDS[label] == expected[number - 1]
+    assert image.shape[0] == 3 and label == expected[number - 1]
 import pytest
 with pytest.raises(RuntimeError, match="Failed to load 10 consecutive samples"):    # of an index
     create_dataset("hfds//data/imagenet-index", split="validation")[0]
@@ -165,51 +153,37 @@ assert differing == [("n01440764_10026.JPEG", (96, 72), (72, 96))], differing
 
 
 PAIRS = ("From torchvision", "From TensorFlow Datasets")
-EACH = [
-    (section, n) for section in BLOCKS if section not in PAIRS for n in range(len(BLOCKS[section]))
-]
+EACH = [(s, n) for s in BLOCKS if s not in PAIRS for n in range(len(BLOCKS[s]))]
 
 
 @pytest.mark.parametrize(("section", "number"), EACH)
 def test_block(section: str, number: int, tmp_path: Path, data: Path) -> None:
-    launcher = TWO_RANKS if section == "accelerate" else []
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launcher = two if section == "accelerate" else []
     run(tmp_path, data, BLOCKS[section][number], CHECKS[section, number], *launcher)
 
 
 # ------------------------------------------------------------------------- from elsewhere
-
-KEEP = "import pickle\npickle.dump(found, open('found', 'wb'))"
-# What torchvision makes of the archives and the development kit.
-EXTRACT = f"""
-import os
-import datasets
-import imagenet2012
-import torch
-
-names = [line.rstrip().split("\\t") for line in open("{ROOT}/labels/classes.tsv")]
-classes = {{wnid: tuple(words.split(", ")) for wnid, words, *_ in names}}
-rows = imagenet2012.load("/data/imagenet", "in_place", split="validation")
-rows = rows.cast_column("image", datasets.Image(decode=False))
-for row, jpeg in zip(rows, imagenet2012.read_images(rows["image"])):
-    folder = "/data/extracted/val/" + imagenet2012.WNIDS[row["label"]]
-    os.makedirs(folder, exist_ok=True)
-    open(os.path.join(folder, row["file_name"]), "wb").write(jpeg)
-torch.save((classes, []), "/data/extracted/meta.bin")
-"""
 
 
 def both(tmp_path: Path, data: Path, section: str, *checks: str) -> list[Any]:
     """Run the two blocks of a section, and return what the checks have put into `found`."""
     found = []
     for block, check in zip(BLOCKS[section], checks, strict=True):
-        run(tmp_path, data, block, f"{check}\n{KEEP}")
+        keep = "import pickle\npickle.dump(found, open('found', 'wb'))"
+        run(tmp_path, data, block, f"{check}\n{keep}")
         found.append(pickle.loads((tmp_path / "found").read_bytes()))
     return found
 
 
 def test_from_torchvision(tmp_path: Path, data: Path) -> None:
     """The same classes and, of each image, the same label and tensor."""
-    run(tmp_path, data, EXTRACT, "")
+    torch = pytest.importorskip("torch")
+    layouts.extract(data / "imagenet" / layouts.VAL, data / "extracted" / "val")
+    layouts.in_class_folders((data / "extracted" / "val").iterdir())
+    classes, words, _ = read_labels()  # as the development kit has them
+    named = {wnid: tuple(of.split(", ")) for wnid, of in zip(classes, words, strict=True)}
+    torch.save((named, []), data / "extracted" / "meta.bin")
     before = """
 import os
 named = [(os.path.basename(path), validation[i]) for i, (path, _) in enumerate(validation.imgs)]

@@ -92,12 +92,7 @@ def mapped(dataset: datasets.Dataset) -> datasets.Dataset:
 
 @pytest.mark.parametrize("first", ["load", "load with wnid", "load_dataset"])
 def test_one_copy_of_a_split_ever(
-    first: str,
-    official: Path,
-    tmp_path: Path,
-    cache: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    warned: Callable[[str], int],
+    first: str, official: Path, tmp_path: Path, cache: Any, monkeypatch: Any, warned: Any
 ) -> None:
     def load(**options: Any) -> Any:
         return imagenet2012.load(official, **options, **cache)
@@ -191,10 +186,9 @@ def test_other_archives_have_copies_of_their_own(
     whole, subset = tmp_path / "whole", tmp_path / "subset"
     shutil.copytree(archives.folder, whole)
     expected = fakes.make_archives(subset, classes=2, per_class=2, validation=5)
-    for _ in range(2):
-        for folder, rows in ((whole, archives.expected), (subset, expected)):
-            loaded = imagenet2012.load(folder, config, split="validation", **cache)
-            assert sorted(contents(loaded)) == wanted(rows["validation"])
+    for folder, rows in 2 * [(whole, archives.expected), (subset, expected)]:
+        loaded = imagenet2012.load(folder, config, split="validation", **cache)
+        assert sorted(contents(loaded)) == wanted(rows["validation"])
     assert len(copies_of(f"{config}-validation-", cache)) == 2
     shutil.copy2(subset / VAL, whole / VAL)  # in the place of the other
     loaded = imagenet2012.load(whole, config, split="validation", **cache)

@@ -51,27 +51,23 @@ def as_script(folder: Path, name: str = "default", **options: Any) -> Any:
     return datasets.load_dataset(str(ROOT / "imagenet2012.py"), name, **options)
 
 
-COPIES: dict[str, Callable[..., Any]] = {
-    "load": load,
-    "load by two": partial(load, num_proc=2),
-    "load in place": partial(load, name="in_place"),
-    "load in place by two": partial(load, name="in_place", num_proc=2),
-    "by name": by_name,
-    "by name in place": partial(by_name, name="in_place"),
-    "by class": by_class,
+WAYS: dict[str, Callable[..., Any]] = {
+    "copy": load,
+    "copy by two": partial(load, num_proc=2),
+    "in place": partial(load, name="in_place"),
+    "in place by two": partial(load, name="in_place", num_proc=2),
+    "stream": partial(load, streaming=True, order="archive"),
+    "mixed stream": partial(load, streaming=True),
+    "stream in place": partial(load, name="in_place", streaming=True, order="archive"),
+    "mixed stream in place": partial(load, name="in_place", streaming=True, order="mixed"),
+    "copy by name": by_name,
+    "in place by name": partial(by_name, name="in_place"),
+    "stream by name": partial(by_name, streaming=True),
+    "copy by class": by_class,
+    "copy as script": as_script,
+    "in place as script": partial(as_script, name="in_place"),
+    "stream as script": partial(as_script, streaming=True),
 }
-STREAMS: dict[str, Callable[..., Any]] = {
-    "in order": partial(load, streaming=True, order="archive"),
-    "mixed": partial(load, streaming=True),
-    "in place in order": partial(load, name="in_place", streaming=True, order="archive"),
-    "in place mixed": partial(load, name="in_place", streaming=True, order="mixed"),
-    "by name": partial(by_name, streaming=True),
-}
-OF_SCRIPTS = [
-    pytest.param(partial(as_script, name=name, streaming=streaming), streaming, marks=SCRIPTS)
-    for name in ("default", "in_place")
-    for streaming in (False, True)
-]
 EXTRACTED = (layouts.class_tars, layouts.class_folders, layouts.kaggle)
 
 
@@ -84,25 +80,15 @@ def folders(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.mark.parametrize(
-    ("way", "streaming"),
-    [
-        *(pytest.param(way, False, id=f"copy, {name}") for name, way in COPIES.items()),
-        *(pytest.param(way, True, id=f"stream, {name}") for name, way in STREAMS.items()),
-        *OF_SCRIPTS,
-    ],
+    "way", [pytest.param(way, marks=SCRIPTS if "script" in way else []) for way in WAYS]
 )
 @pytest.mark.parametrize("layout", [None, *EXTRACTED])
 def test_the_rows(
-    layout: Any,
-    way: Callable[..., Any],
-    streaming: bool,
-    folders: dict[Any, Path],
-    archives: Archives,
-    cache: dict[str, Any],
+    layout: Any, way: str, folders: dict[Any, Path], archives: Archives, cache: dict[str, Any]
 ) -> None:
-    loaded = way(folders[layout], **cache)
+    loaded = WAYS[way](folders[layout], **cache)
     check(loaded, archives)
-    assert bool(made(cache)) != streaming, "a stream writes nothing"
+    assert bool(made(cache)) != ("stream" in way), "a stream writes nothing"
     row = next(iter(loaded["train"]))
     assert row["image"].mode == "RGB" and row["file_name"].endswith(".JPEG")
 
@@ -110,13 +96,11 @@ def test_the_rows(
 @SCRIPTS
 def test_a_script_far_from_the_repository(archives: Archives, tmp_path: Path) -> None:
     """The script finds its tables without the package, from any working directory."""
-    code = (
-        "import sys, datasets\n"
-        "sys.path = [p for p in sys.path if p != '']\n"
-        "d = datasets.load_dataset(sys.argv[1], data_dir=sys.argv[2], trust_remote_code=True,\n"
-        "    verification_mode='no_checks', label_names='wnid', split='train')\n"
-        "print(d.num_rows, d.features['label'].names[0])"
-    )
+    code = """import sys, datasets
+sys.path = [p for p in sys.path if p != '']
+d = datasets.load_dataset(sys.argv[1], data_dir=sys.argv[2], trust_remote_code=True,
+    verification_mode='no_checks', label_names='wnid', split='train')
+print(d.num_rows, d.features['label'].names[0])"""
     command = [sys.executable, "-c", code, str(ROOT / "imagenet2012.py"), str(archives.folder)]
     env = {**os.environ, "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
@@ -152,12 +136,7 @@ def test_strange_folders(
 
 @pytest.mark.parametrize("way", [load, by_name])
 def test_data_files(
-    way: Any,
-    folders: dict[Any, Path],
-    archives: Archives,
-    tmp_path: Path,
-    cache: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    way: Any, folders: Any, archives: Archives, tmp_path: Path, cache: Any, monkeypatch: Any
 ) -> None:
     """They win over the folder, in which relative ones lie, whatever they are called."""
     (tmp_path / "my copy.bin").symlink_to(archives.folder / VAL)
@@ -193,12 +172,21 @@ def test_split_expressions(archives: Archives, cache: dict[str, Any]) -> None:
     assert load(archives.folder, split="all", **cache).num_rows == 157
 
 
-@pytest.mark.parametrize("split", ["val", "train+validaton", "train[:a]", ["train", "tset"]])
-def test_a_misspelt_split_is_told_before_the_work(
-    split: Any, archives: Archives, cache: dict[str, Any]
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("split", "val", "no split 'val'"),
+        ("split", "train+validaton", "no split 'validaton'"),
+        ("split", "train[:a]", "Unrecognized"),
+        ("split", ["train", "tset"], "no split 'tset'"),
+        ("order", "mixed", "is for streams"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_before_the_work(
+    option: str, value: Any, words: str, archives: Archives, cache: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"no split '|Unrecognized"):
-        load(archives.folder, split=split, **cache)
+    with pytest.raises(ValueError, match=words):
+        load(archives.folder, **{option: value}, **cache)
     assert not made(cache)
 
 
@@ -249,27 +237,28 @@ def test_bytes_are_kept_beside_files_of_the_same_names(
 
 
 @pytest.mark.parametrize(
-    ("config", "num_proc"), [("default", None), ("in_place", 3), ("default", 13)]
+    ("config", "options", "room"),
+    [
+        ("in_place", {"num_proc": 3}, 1 << 27),
+        ("default", {"num_proc": 13}, 1 << 27),  # there are 12 classes
+        ("default", {"writer_batch_size": 1}, 1 << 27),
+        ("default", {"writer_batch_size": 7}, 3_000),  # bytes of a table
+        ("default", {"writer_batch_size": 1_000}, 1),
+    ],
 )
 def test_what_is_prepared_is_in_the_order_of_the_archives(
-    config: str, num_proc: int | None, archives: Archives, cache: dict[str, Any]
-) -> None:
-    """Also by more processes than there are classes."""
-    for split in ("train", "validation"):
-        loaded = load(archives.folder, config, split=split, num_proc=num_proc, **cache)
-        assert loaded["file_name"][:] == list(archives.expected[split])
-
-
-@pytest.mark.parametrize(("length", "room"), [(1, 1 << 27), (7, 3_000), (1_000, 1)])
-def test_tables_of_every_size(
-    length: int,
+    config: str,
+    options: dict[str, int],
     room: int,
     archives: Archives,
-    cache: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    cache: Any,
+    monkeypatch: Any,
 ) -> None:
+    """By any number of processes, in tables of any size."""
     monkeypatch.setattr(imagenet2012.tables, "MAX_TABLE_BYTES", room)
-    check(load(archives.folder, writer_batch_size=length, **cache), archives)
+    loaded = load(archives.folder, config, **options, **cache)
+    for split, expected in archives.expected.items():
+        assert contents(loaded[split]) == [(name, *image) for name, image in expected.items()]
 
 
 LOADING = """
@@ -295,13 +284,6 @@ def test_num_proc_under_spawn(archives: Archives, tmp_path: Path) -> None:
         assert ('if __name__ == "__main__":' in done.stderr) == (not printed)
 
 
-@pytest.mark.parametrize("way", [load, by_name])
-def test_a_mixed_copy_is_refused(way: Any, archives: Archives, cache: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="is for streams"):
-        way(archives.folder, order="mixed", **cache)
-    assert not made(cache)
-
-
 # ------------------------------------------------------------------------- streams
 
 
@@ -323,11 +305,11 @@ def test_streams_are_of_whole_splits(archives: Archives) -> None:
 def test_rows_of_a_stream_are_taken_as_they_are(archives: Archives) -> None:
     """Unless somebody changed them, or wants them otherwise."""
     stream = load(archives.folder, split="train", streaming=True)
-    features, image = stream.features, {"path": "a.JPEG", "bytes": b"x"}
+    image = {"path": "a.JPEG", "bytes": b"x"}
     row = {"file_name": "a.JPEG", "image": StoredImage(image), "label": 3}
-    assert features.encode_example(row) is row
+    assert stream.features.encode_example(row) is row
     changed = {**row, "image": image, "label": "tench, Tinca tinca"}
-    assert features.encode_example(changed) == {**row, "label": 0}
+    assert stream.features.encode_example(changed) == {**row, "label": 0}
     texts = undecoded(stream.cast_column("label", datasets.Value("string")))
     assert {row["label"] for row in texts} == {str(label) for label in range(12)}
 

@@ -66,15 +66,9 @@ def read(rank: int, folder: Path) -> None:
     os._exit(0)  # at exit, torch 2.13 may "terminate without an active exception" (torchdata 0.11)
 
 
-# ------------------------------------------------------------------------- the ways of reading
-
-
 def names(rows: Any) -> Names:
-    return [row["file_name"] for row in rows]
-
-
-def joined(batches: Any) -> Names:
-    return [name for batch in batches for name in batch]
+    """Return the names of rows, or of batches that are names already."""
+    return [n for row in rows for n in (row if isinstance(row, list) else [row["file_name"]])]
 
 
 def workers(dataset: Any, loader: Any = DataLoader) -> Any:
@@ -88,14 +82,14 @@ def stream(folder: str, split: str, buffer_size: int) -> Any:
     return split_dataset_by_node(whole, dist.get_rank(), dist.get_world_size())
 
 
-def resumed(make: Callable[[], Any], read: Callable[[Any], Names]) -> Names:
+def resumed(make: Callable[[], Any]) -> Names:
     """Stop after a few examples, and go on with another reader from what was saved."""
     first, second, seen = make(), make(), []
     rows = iter(first)
     while len(seen) < SEEN:
-        seen += read([next(rows)])
+        seen += names([next(rows)])
     second.load_state_dict(first.state_dict())
-    return seen + read(second)
+    return seen + names(second)
 
 
 def trained(dataset: Any) -> Names:
@@ -115,10 +109,10 @@ def streamed(folder: str, split: str) -> dict[str, Names]:
     bare = partial(stream, folder, split, 1)
     return {
         f"{split}, at once": names(buffered),
-        f"{split}, 2 workers": joined(workers(buffered)),
+        f"{split}, 2 workers": names(workers(buffered)),
         f"{split}, trained": trained(buffered),
-        f"{split}, resumed": resumed(bare, names),
-        f"{split}, workers, resumed": resumed(lambda: workers(bare(), Stateful), joined),
+        f"{split}, resumed": resumed(bare),
+        f"{split}, workers, resumed": resumed(lambda: workers(bare(), Stateful)),
     }
 
 
@@ -131,7 +125,7 @@ def in_place(folder: str, cache: str) -> dict[str, Names]:
     order = list(DistributedSampler(placed, seed=3))
     rest = workers(placed.select(order[SEEN:]))
     return {
-        "train, sampler, resumed": names(placed.select(order[:SEEN])) + joined(rest),
+        "train, sampler, resumed": names(placed.select(order[:SEEN])) + names(rest),
         "train, sampler, dropped": names(placed.select(DistributedSampler(placed, drop_last=True))),
         "train, shard": names(placed.shard(dist.get_world_size(), dist.get_rank())),
     }

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import fakes
@@ -34,12 +35,7 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(0, 0, 4), (1, 3, 0)])
-def test_it_takes_a_subset(
-    sizes: tuple[int, int, int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_it_takes_a_subset(sizes: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     """Its cells, as one program."""
     fakes.make_archives(tmp_path / "subset", *sizes)
     monkeypatch.setenv("IMAGENET2012_DIR", str(tmp_path / "subset"))

@@ -60,14 +60,8 @@ def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No cluster of the user's is found there; short, as sockets are in it.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as ray:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": ray}
-        process = subprocess.Popen(
-            command,
-            env=env,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        output_of = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, env=env, start_new_session=True, **output_of)
         try:
             while not (found := workers(process.pid)) and process.poll() is None:
                 time.sleep(0.01)

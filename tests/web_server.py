@@ -1,12 +1,41 @@
-"""A small web server of our own, which can be as unhelpful as those out there."""
+"""Servers of our own on this machine; a web server, as unhelpful as some out there."""
 
 import hashlib
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers without a word on the terminal."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def answer(self, status: int, data: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextmanager
+def serving(handler: type[Handler]) -> Iterator[str]:
+    """Run a server, and give its host and port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Web:
@@ -27,30 +56,20 @@ class Web:
         self.sent = 0  # bytes of data
 
 
-def handler(web: Web) -> type[BaseHTTPRequestHandler]:
+def handler(web: Web) -> type[Handler]:
     """Return a handler that answers as the `Web` says."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def end(self, status: int) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
+    class Unhelpful(Handler):
         def do_GET(self) -> None:
             web.requests += 1
             data = web.files.get(self.path.partition("?")[0])
             if web.refuses or data is None:
-                return self.end(web.refuses or 404)
+                return self.answer(web.refuses or 404)
             etag = web.etag.replace("md5", hashlib.md5(data).hexdigest())
             time = formatdate(web.modified, usegmt=True) if web.modified else ""
             for name, value in (("If-Match", etag), ("If-Unmodified-Since", time)):
                 if web.keeps_conditions and self.headers.get(name, value) != value:
-                    return self.end(412)
+                    return self.answer(412)
             if self.command == "GET" and web.hangs.is_set():
                 web.released.wait()
             packs = "gzip" in self.headers.get("Accept-Encoding", "")  # which ends ranges
@@ -60,7 +79,7 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             fault = self.fault()
             if fault in ("status", "closed"):
                 self.close_connection = fault == "closed"
-                return None if fault == "closed" else self.end(500)
+                return None if fault == "closed" else self.answer(500)
             part += part[:100] if fault == "long" else b""
             part = part[: len(part) // 2] if fault == "short" else part
             self.send_response(206 if asked else 200)
@@ -84,28 +103,20 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             return web.faults.choice(["status", "short", "long", "cut", "closed"])
 
         def send(self, part: bytes) -> None:
-            for start in range(0, len(part), 1 << 16):
-                try:
-                    self.wfile.write(part[start : start + (1 << 16)])
-                except OSError:
-                    return
-                web.sent += len(part[start : start + (1 << 16)])
+            with suppress(OSError):
+                for start in range(0, len(part), 1 << 16):
+                    web.sent += self.wfile.write(part[start : start + (1 << 16)])
 
-    return Handler
+    return Unhelpful
 
 
 @contextmanager
 def running() -> Iterator[Web]:
-    """Run a server."""
+    """Run a web server."""
     web = Web()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(web))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    web.host = f"127.0.0.1:{server.server_port}"
-    web.url = f"http://{web.host}"
-    try:
-        yield web
-    finally:
-        web.released.set()
-        server.shutdown()
-        server.server_close()
+    with serving(handler(web)) as web.host:
+        web.url = f"http://{web.host}"
+        try:
+            yield web
+        finally:
+            web.released.set()
