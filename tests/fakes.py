@@ -46,7 +46,7 @@ def validation_label(number: int) -> int:
 def header(name: str | bytes, size: int, kind: bytes = b"0", magic: bytes = b"ustar  \0") -> bytes:
     """Return a 512-byte header as GNU tar wrote it."""
     encoded = name.encode() if isinstance(name, str) else name
-    assert len(encoded) <= 100, f"{name!r} needs a header for long names"
+    assert len(encoded) <= 100, "it needs a header for long names"
     fields = [
         encoded.ljust(100, b"\0"),
         b"0000644\x00",
@@ -83,18 +83,13 @@ def draw(seed: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
     rnd = random.Random(seed)
     width, height = size
     hue = rnd.randrange(360)
-    picture = Image.new("RGB", (1, height))
-    for y in range(height):
-        light = 45 + 45 * y // height
-        sky = Image.new("RGB", (1, 1), f"hsl({(hue + 40 * y // height) % 360}, 70%, {light}%)")
-        picture.paste(sky, (0, y))
-    picture = picture.resize(size)
+    picture = Image.new("RGB", size)
     pen = ImageDraw.Draw(picture)
-    radius, x, y = (
-        height * rnd.uniform(0.08, 0.16),
-        width * rnd.random(),
-        height * rnd.uniform(0.1, 0.4),
-    )
+    for y in range(height):
+        sky = f"hsl({(hue + 40 * y // height) % 360}, 70%, {45 + 45 * y // height}%)"
+        pen.line((0, y, width, y), fill=sky)
+    radius, x = height * rnd.uniform(0.08, 0.16), width * rnd.random()
+    y = height * rnd.uniform(0.1, 0.4)
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=f"hsl({hue}, 90%, 92%)")
     for layer in range(4):
         phase, waves = rnd.uniform(0, 6), rnd.uniform(1, 3) * (1 + layer / 2)
@@ -108,23 +103,21 @@ def draw(seed: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
     return picture
 
 
-def encode(picture: Image.Image, name: str = "", **options: object) -> bytes:
-    """Return a JPEG; a comment in it holds `name`, so that equal pictures differ in their bytes."""
+def encode(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    """Return a picture as a small file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=70, optimize=True, comment=name.encode(), **options)
+    picture.save(buffer, kind, optimize=True, **options)
     return buffer.getvalue()
 
 
 def jpeg(seed: int, name: str = "", mode: str = "RGB", size: tuple[int, int] = (96, 72)) -> bytes:
-    """Return a drawn JPEG in mode RGB, L or CMYK."""
-    return encode(draw(seed, size).convert(mode), name)
+    """Return a drawn JPEG; a comment in it holds `name`, so that equal pictures differ."""
+    return encode(draw(seed, size).convert(mode), quality=70, comment=name.encode())
 
 
 def png(seed: int) -> bytes:
     """Return a drawn PNG, as the one that is named .JPEG."""
-    buffer = io.BytesIO()
-    draw(seed).quantize(32).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return encode(draw(seed).quantize(32), "PNG")
 
 
 def rotated(seed: int, name: str = "", size: tuple[int, int] = (96, 72)) -> bytes:
@@ -132,7 +125,8 @@ def rotated(seed: int, name: str = "", size: tuple[int, int] = (96, 72)) -> byte
     picture = draw(seed, size)
     exif = picture.getexif()
     exif[0x0112] = 6
-    return encode(picture.transpose(Image.Transpose.ROTATE_90), name, exif=exif)
+    picture = picture.transpose(Image.Transpose.ROTATE_90)
+    return encode(picture, quality=70, comment=name.encode(), exif=exif)
 
 
 def with_segment(data: bytes, payload: bytes) -> bytes:
@@ -141,10 +135,9 @@ def with_segment(data: bytes, payload: bytes) -> bytes:
 
 
 def bad_xmp(seed: int, name: str = "") -> bytes:
-    """Return a JPEG whose XMP is neither XML nor UTF-8, as n04532106_1553.JPEG.
+    """Return a JPEG whose XMP is neither XML nor UTF-8, as n04532106_1553.JPEG: see pyproject.toml.
 
-    It has no EXIF orientation: only then does Pillow look for one in the XMP, where 11.2.1 fails
-    (https://github.com/python-pillow/Pillow/issues/8957).
+    It has no EXIF orientation: only then does Pillow look for one in the XMP.
     """
     return with_segment(jpeg(seed, name), b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta \xa8 <<< &")
 
@@ -156,18 +149,15 @@ def bad_exif(seed: int, name: str = "") -> bytes:
 
 def exif(*entries: tuple[int, int, int, bytes], after: bytes = b"") -> bytes:
     """Return an EXIF block of (tag, type, count, value) entries; `after` are bytes at 100."""
-    directory = b"".join(
-        struct.pack("<HHI4s", tag, kind, count, value) for tag, kind, count, value in entries
-    )
+    directory = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
     block = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
     return b"Exif\0\0" + block.ljust(100, b"\0") + after
 
 
 def with_chunk(data: bytes, kind: bytes, payload: bytes) -> bytes:
     """Return a PNG with one more chunk after its first."""
-    body = kind + payload
-    chunk = struct.pack(">I", len(payload)) + body + struct.pack(">I", zlib.crc32(body))
-    return data[:33] + chunk + data[33:]
+    size, crc = struct.pack(">I", len(payload)), struct.pack(">I", zlib.crc32(kind + payload))
+    return data[:33] + size + kind + payload + crc + data[33:]
 
 
 ODD = {
@@ -203,13 +193,8 @@ def train_images(
         names = [f"{wnid}_{number}.JPEG" for number in rnd.sample(range(1, 40_000), per_class)]
         strange = [name for name in ODD if odd and name.startswith(wnid)]
         names = strange + [name for name in names if name not in ODD][: per_class - len(strange)]
-        yield (
-            wnid,
-            [
-                (name, ODD[name](name) if name in strange else _image(rnd, name, (96, 72)))
-                for name in names
-            ],
-        )
+        data = [ODD[n](n) if n in strange else _image(rnd, n, (96, 72)) for n in names]
+        yield wnid, list(zip(names, data, strict=True))
 
 
 def flat_images(
@@ -231,11 +216,8 @@ def make_archives(
     if classes:
         images = dict(train_images(classes, per_class))
         (folder / "ILSVRC2012_img_train.tar").write_bytes(train_tar(images))
-        expected["train"] = {
-            name: Expected(data, wnids().index(wnid))
-            for wnid in images
-            for name, data in images[wnid]
-        }
+        labelled = [(wnids().index(wnid), members) for wnid, members in images.items()]
+        expected["train"] = {n: Expected(d, label) for label, ms in labelled for n, d in ms}
     if validation:
         members = flat_images("val", validation)
         (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(members))

@@ -1,69 +1,51 @@
 """A server that speaks the few calls of the Hugging Face Hub that an upload needs.
 
-It runs in a thread. Files are kept in memory as the commits leave
-them. All are taken as regular files, in the commit itself, as the protocols for large ones are of
-no interest here.
+Files are kept in memory as the commits leave them. All are taken as regular files, in the commit
+itself, as the protocols for large ones are of no interest here.
 """
 
 import base64
-import hashlib
 import json
-import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from hashlib import sha1
 from typing import Any
+
+from web_server import Handler, serving
 
 
 class Hub:
-    """What the server has and has been told.
-
-    Attributes
-    ----------
-    url : str
-    private : bool
-        Of the one repository.
-    created : bool
-        Whether it was asked for.
-    files : dict of str to bytes
-    commits : list of dict
-        For each, the names that were added (`file`) and removed (`deletedFile`).
-    refusal : tuple of (int, str) or None
-        Status and words with which commits are refused.
-    """
+    """What the server has and has been told, of its one repository."""
 
     def __init__(self) -> None:
-        self.url, self.private, self.created = "", True, False
+        self.url = ""
+        self.private, self.created = True, False  # what it is, and whether it was asked for
         self.files = {".gitattributes": b""}
-        self.commits: list[dict[str, list[str]]] = []
-        self.refusal: tuple[int, str] | None = None
+        self.commits: list[dict[str, list[str]]] = []  # names by `file` and `deletedFile`
+        self.refusal: tuple[int, str] | None = None  # status and words for commits
 
     def commit(self, lines: list[dict[str, Any]]) -> None:
-        done: dict[str, list[str]] = {"file": [], "deletedFile": []}
+        done: dict[str, list[str]] = {"header": [], "file": [], "deletedFile": []}
         for line in lines:
-            if line["key"] == "header":
-                continue
-            path = line["value"]["path"]
+            path = line["value"].get("path", "")
             done[line["key"]].append(path)
             if line["key"] == "file":
                 self.files[path] = base64.b64decode(line["value"]["content"])
-            else:
+            elif line["key"] == "deletedFile":
                 del self.files[path]
         self.commits.append(done)
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+    def answer(self, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and content for a request."""
         if path == "/api/repos/create":
             self.created = True
             return 200, {"url": f"{self.url}/datasets/me/imagenet", "name": "me/imagenet"}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
-        if path == "/api/whoami-v2":
-            return 200, {"type": "user", "name": "me", "orgs": []}
         if "/preupload/" in path:
-            sent = json.loads(body)["files"]
-            return 200, {"files": [self.preupload(one["path"]) for one in sent]}
+            given = {"uploadMode": "regular", "shouldIgnore": False}
+            paths = [one["path"] for one in json.loads(body)["files"]]
+            return 200, {"files": [{**given, "path": path, **self.oid(path)} for path in paths]}
         if "/commit/" in path:
             if self.refusal:
                 return self.refusal
@@ -71,22 +53,16 @@ class Hub:
             commit = {"commitUrl": f"{self.url}/datasets/me/imagenet/commit/c", "commitOid": "c"}
             return 200, commit
         if "/tree/" in path:
-            return 200, [
-                {"type": "file", "path": name, "size": len(data), "oid": oid(data)}
-                for name, data in self.files.items()
-            ]
-        if re.fullmatch(r"/api/datasets/me/imagenet(/revision/main)?", path):
+            listed = [(path, len(data)) for path, data in self.files.items()]
+            return 200, [{"type": "file", "path": p, "size": n, **self.oid(p)} for p, n in listed]
+        if path.startswith("/api/datasets/me/imagenet"):
             return 200, {"id": "me/imagenet", "sha": "c" * 40, "private": self.private}
-        return 404, f"{method} {path} is not spoken here"
+        return 404, f"{path} is not spoken here"
 
-    def preupload(self, path: str) -> dict[str, Any]:
-        found = {"path": path, "uploadMode": "regular", "shouldIgnore": False}
-        return {**found, "oid": oid(self.files[path])} if path in self.files else found
-
-
-def oid(data: bytes) -> str:
-    """Return what git calls a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    def oid(self, path: str) -> dict[str, str]:
+        """Return what git calls a file of this content, if there is one."""
+        data = self.files.get(path)
+        return {} if data is None else {"oid": sha1(b"blob %d\0" % len(data) + data).hexdigest()}
 
 
 @contextmanager
@@ -94,25 +70,18 @@ def running() -> Iterator[Hub]:
     """Run a server on this machine."""
     hub = Hub()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
+    class Speaker(Handler):
+        def do_POST(self) -> None:
             if "chunked" in self.headers.get("Transfer-Encoding", ""):
                 body = b"".join(self.chunks())
             else:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, content = hub.answer(self.command, self.path.partition("?")[0], body)
-            data = json.dumps({"error": content} if status >= 400 else content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            if status >= 400:
-                self.send_header("X-Error-Message", content)
-            self.end_headers()
-            self.wfile.write(data)
+            status, content = hub.answer(self.path.partition("?")[0], body)
+            failed = {"X-Error-Message": content} if status >= 400 else {}
+            data = json.dumps({"error": content} if failed else content).encode()
+            self.answer(status, data, Content_Type="application/json", **failed)
 
-        do_GET = do_POST = do_PUT = do_HEAD = handle_any
+        do_GET = do_POST
 
         def chunks(self) -> Iterator[bytes]:
             while size := int(self.rfile.readline(), 16):
@@ -120,11 +89,6 @@ def running() -> Iterator[Hub]:
                 self.rfile.readline()
             self.rfile.readline()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Speaker) as host:
+        hub.url = f"http://{host}"
         yield hub
-        server.shutdown()

@@ -1,8 +1,7 @@
 """The images of archives, extracted in the ways in which people have them."""
 
-import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import fakes
@@ -17,19 +16,19 @@ def extract(archive: Path, folder: Path) -> None:
     subprocess.run(["tar", "xf", archive, "-C", folder], check=True)
 
 
-def in_class_folders(folder: Path) -> None:
-    """Move the validation images in a folder into class folders."""
-    for file in list(folder.glob("*.JPEG")):
-        wnid = fakes.wnids()[fakes.validation_label(int(file.stem[-8:]))]
-        (folder / wnid).mkdir(exist_ok=True)
-        file.rename(folder / wnid / file.name)
+def in_class_folders(files: Iterable[Path]) -> None:
+    """Move validation images into class folders."""
+    for file in list(files):
+        folder = file.with_name(fakes.wnids()[fakes.validation_label(int(file.stem[-8:]))])
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
 
 
 def flat(archives: Path, folder: Path) -> Path:
     """Extract all in class folders, validation and test images beside each other."""
     extract(archives / TRAIN, folder / "train")
     for tar in (folder / "train").glob("*.tar"):
-        extract(tar, folder / "train" / tar.stem)
+        extract(tar, tar.with_suffix(""))
         tar.unlink()
     extract(archives / VAL, folder / "val")
     extract(archives / TEST, folder)  # its members are in a folder test/
@@ -38,19 +37,13 @@ def flat(archives: Path, folder: Path) -> Path:
 
 def class_folders(archives: Path, folder: Path) -> Path:
     """As torchvision does."""
-    in_class_folders(flat(archives, folder) / "val")
+    in_class_folders((flat(archives, folder) / "val").iterdir())
     return folder
 
 
 def half_sorted(archives: Path, folder: Path) -> Path:
     """A script that moves the validation images into class folders, ended in the middle."""
-    flat(archives, folder)
-    later = sorted((folder / "val").iterdir())[::2]
-    for file in later:
-        file.rename(folder / file.name)
-    in_class_folders(folder / "val")
-    for file in later:
-        (folder / file.name).rename(folder / "val" / file.name)
+    in_class_folders(sorted((flat(archives, folder) / "val").iterdir())[1::2])
     return folder
 
 
@@ -88,9 +81,3 @@ def links(archives: Path, folder: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     return folder / "links"
-
-
-def copied(archives: Path, folder: Path) -> Path:
-    """The archives themselves."""
-    shutil.copytree(archives, folder)
-    return folder

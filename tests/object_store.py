@@ -5,64 +5,46 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from web_server import Handler, serving
+
 KEY, SECRET, BUCKET = "tests-access-key", "tests-secret-never-to-be-stored", "bucket"
+REGION = "us-east-1"
 
 
 class Store:
-    """What the tests set and read.
-
-    Attributes
-    ----------
-    latency : float
-        Seconds that each request waits.
-    failures : int
-        How many of the next GET requests fail, with status 500.
-    forbidden : bool
-        Whether all requests are, as with a wrong key.
-    bucket : str
-        What the server calls the bucket, as several endpoints share one server.
-    gets : Counter
-        GET requests by range.
-    sent : int
-        Bytes of objects that were sent.
-    most : int
-        Most GET requests that were under way at a time.
-    """
+    """What the tests set and read; several endpoints share one server, which knows `bucket`."""
 
     def __init__(self, port: int, bucket: str) -> None:
-        self.port, self.bucket = port, bucket
-        self.lock, self.url = threading.Lock(), ""
+        self.port, self.bucket, self.lock, self.url = port, bucket, threading.Lock(), ""
         self.reset()
 
     def reset(self) -> None:
-        self.latency, self.forbidden, self.failures = 0.0, False, 0
+        self.latency = 0.0  # seconds that each request waits
+        self.forbidden = False  # whether all requests are, as with a wrong key
+        self.failures = 0  # how many of the next requests for data fail
         self.count_anew()
 
     def count_anew(self) -> None:
-        self.gets: Counter[str] = Counter()
-        self.sent = self.under_way = self.most = 0
+        self.gets: Counter[str] = Counter()  # GET requests by range
+        self.sent = 0  # bytes of objects
+        self.under_way = self.most = 0  # GET requests at a time
 
     @property
     def options(self) -> dict[str, Any]:
         """Storage options for `fsspec`."""
-        client = {"endpoint_url": self.url, "region_name": "us-east-1"}
+        client = {"endpoint_url": self.url, "region_name": REGION}
         retries = {"retries": {"max_attempts": 0}}
         return {"key": KEY, "secret": SECRET, "client_kwargs": client, "config_kwargs": retries}
 
     @property
     def environment(self) -> dict[str, str]:
         """The same as environment variables."""
-        return {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
+        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        return {**keys, "AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": REGION}
 
     def put(self, key: str, data: bytes) -> str:
         """Store an object and return its URL."""
@@ -78,48 +60,41 @@ class Store:
     def client(self) -> Any:
         import boto3
 
-        url, region = f"http://127.0.0.1:{self.port}", "us-east-1"
-        keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
-        return boto3.client("s3", endpoint_url=url, region_name=region, **keys)
+        url, keys = f"http://127.0.0.1:{self.port}", {"aws_access_key_id": KEY}
+        keys["aws_secret_access_key"] = SECRET
+        return boto3.client("s3", endpoint_url=url, region_name=REGION, **keys)
 
-    def fails(self) -> bool:
-        """Tell whether the next request is to fail."""
+    @contextmanager
+    def counted(self, words: str | None) -> Iterator[bool]:
+        """Count a GET request by its range, and tell whether it is to fail."""
         with self.lock:
-            self.failures -= 1
-            return self.failures >= 0
+            self.gets[words or ""] += 1
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            self.failures -= bool(words)
+            fails = bool(words) and self.failures >= 0
+        try:
+            yield fails
+        finally:
+            with self.lock:
+                self.under_way -= 1
 
 
-def handler(store: Store) -> type[BaseHTTPRequestHandler]:
+def handler(store: Store) -> type[Handler]:
     """Return a handler that passes requests on to the server."""
 
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
+    class Proxy(Handler):
         def do_HEAD(self) -> None:
-            self.pass_on()
+            self.pass_on(False)
 
         def do_GET(self) -> None:
-            with store.lock:
-                store.gets[self.headers.get("Range", "")] += 1
-                store.under_way += 1
-                store.most = max(store.most, store.under_way)
-            try:
-                self.pass_on()
-            finally:
-                with store.lock:
-                    store.under_way -= 1
+            with store.counted(self.headers.get("Range")) as fails:
+                self.pass_on(fails)
 
-        def pass_on(self) -> None:
+        def pass_on(self, fails: bool) -> None:
             time.sleep(store.latency)
-            ranged = self.command == "GET" and "Range" in self.headers
-            failed = ranged and store.fails()
-            if failed or store.forbidden:
-                self.send_response(500 if failed else 403)
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
+            if fails or store.forbidden:
+                return self.answer(500 if fails else 403)
             link = http.client.HTTPConnection("127.0.0.1", store.port)
             path = self.path.replace(f"/{BUCKET}", f"/{store.bucket}", 1)
             link.request(self.command, path, headers=dict(self.headers))
@@ -131,7 +106,7 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
                     self.send_header(name, value)
             self.end_headers()
             with store.lock:
-                store.sent += len(body) if ranged else 0
+                store.sent += len(body) if "Range" in self.headers else 0
             self.wfile.write(body)
 
     return Proxy
@@ -145,13 +120,9 @@ def running(*buckets: str) -> Iterator[list[Store]]:
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     stores = [Store(server.get_host_and_port()[1], bucket) for bucket in buckets]
-    for store in stores:
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(store))
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        store.url = f"http://127.0.0.1:{proxy.server_port}"
-        store.client().create_bucket(Bucket=store.bucket)
-    try:
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        for store in stores:
+            store.url = f"http://{stack.enter_context(serving(handler(store)))}"
+            store.client().create_bucket(Bucket=store.bucket)
         yield stores
-    finally:
-        server.stop()

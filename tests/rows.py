@@ -1,10 +1,28 @@
-"""What the tests look at in a dataset."""
+"""Ways to load a dataset, and what the tests look at in it."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import datasets
 import fakes
+
+import imagenet2012
+
+
+def by_name(folder: Path | None, name: str = "default", **options: Any) -> Any:
+    folder = folder and str(folder)  # as it is given to `datasets`
+    return datasets.load_dataset("imagenet2012", name, data_dir=folder, **options)
+
+
+def by_class(folder: Path, cache_dir: str, verification_mode: str) -> Any:
+    builder = imagenet2012.Imagenet2012(data_dir=folder, cache_dir=cache_dir)
+    builder.download_and_prepare(verification_mode=verification_mode)
+    loaded = builder.as_dataset()
+    assert {split: rows.num_rows for split, rows in loaded.items()} == {
+        split: info.num_examples for split, info in builder.info.splits.items()
+    }
+    return loaded
 
 
 def undecoded(dataset: Any) -> Any:

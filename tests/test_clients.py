@@ -10,19 +10,20 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import fakes
+import layouts
 import numpy as np
 import pytest
 from conftest import HANG, ROOT
+from imagenet2012.ilsvrc2012 import read_labels
 
 TEXT = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^##? ([^\n]+)\n\n(.*?)(?=^##? [^\n]+\n\n|\Z)", TEXT, re.DOTALL | re.M))
-BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+SECTIONS = re.findall(r"^##? ([^\n]+)\n\n(.*?)(?=^##? [^\n]+\n\n|\Z)", TEXT, re.DOTALL | re.M)
+BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in SECTIONS}
 # The archives of these tests are smaller than the official ones.
 UNCHECKED = """\
 import functools
@@ -33,40 +34,22 @@ CLASSES, PER_CLASS, VALIDATION = 12, 8, 40
 TRAIN = CLASSES * PER_CLASS
 
 
-# ------------------------------------------------------------------------- the data
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the page calls /data: archives, and what its commands make of them."""
     folder = tmp_path_factory.mktemp("data")
     fakes.make_archives(folder / "imagenet", CLASSES, PER_CLASS, validation=0)
-    write_validation(folder / "imagenet")
+    # Consecutive numbers, as TFDS numbers what it finds; the last has the picture of the first.
+    pictures = {number: number % (VALIDATION - 1) for number in range(1, VALIDATION + 1)}
+    images = {number: fakes.jpeg(seed, str(number)) for number, seed in pictures.items()}
+    images[2] = fakes.jpeg(2, mode="L")
+    members = [(f"ILSVRC2012_val_{number:08d}.JPEG", data) for number, data in images.items()]
+    (folder / "imagenet" / layouts.VAL).write_bytes(fakes.tar(members))
     (commands,) = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     for line in located(commands, folder).splitlines():
-        program, *arguments = shlex.split(line)
-        command = [str(Path(sys.executable).with_name(program)), *arguments, "--no-checks"]
-        subprocess.run([*command, "--num-proc", "1"], check=True, timeout=HANG)
+        command = [sys.executable, "-m", *shlex.split(line), "--no-checks", "--num-proc", "1"]
+        subprocess.run(command, check=True, timeout=HANG)
     return folder
-
-
-def write_validation(folder: Path) -> None:
-    """Write a validation archive of consecutive numbers, as TFDS numbers what it finds."""
-    pictures = {number: number for number in range(1, VALIDATION)} | {VALIDATION: 1}  # one twice
-    members = [
-        (f"ILSVRC2012_val_{number:08d}.JPEG", fakes.jpeg(picture, str(number)))
-        for number, picture in pictures.items()
-    ]
-    members[1] = (members[1][0], fakes.jpeg(2, mode="L"))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(fakes.tar(members))
-
-
-# ------------------------------------------------------------------------- running
-
-
-def block(section: str, number: int = 0) -> str:
-    """Return a block of a section."""
-    return BLOCK.findall(SECTIONS[section])[number]
 
 
 def located(code: str, data: Path) -> str:
@@ -74,7 +57,7 @@ def located(code: str, data: Path) -> str:
     return re.sub(r"(?<!\w)/data/", f"{data}/", code)
 
 
-def run(tmp_path: Path, data: Path, code: str, checks: str, launcher: Iterable[str] = ()) -> None:
+def run(tmp_path: Path, data: Path, code: str, checks: str, *launcher: str) -> None:
     """Run code as a script, with statements after it that say what must be true.
 
     It is skipped if a module that it imports is not installed.
@@ -85,21 +68,17 @@ def run(tmp_path: Path, data: Path, code: str, checks: str, launcher: Iterable[s
     head = UNCHECKED if "imagenet2012.load(" in code else ""
     script = tmp_path / "script.py"
     script.write_text(located(f"{head}{code}\n{checks}\n", data))
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)],
-        cwd=tmp_path,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=HANG,
-    )
+    command = [sys.executable, *launcher, str(script)]
+    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+    options = {"cwd": tmp_path, "env": env, "text": True, "timeout": HANG}
+    done = subprocess.run(command, capture_output=True, **options)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 # ------------------------------------------------------------------------- blocks by themselves
 
 # By section and number of the block: what must be true after it.
-CASES = {
+CHECKS = {
     ("timm", 0): f"""
 assert images.shape == (64, 3, 224, 224) and images.dtype == torch.float32
 assert train.reader.num_samples == {TRAIN} and len(loader) >= {TRAIN} // 64
@@ -107,13 +86,16 @@ assert 0 <= int(targets.min()) <= int(targets.max()) < {CLASSES}
 assert len(set(targets.tolist())) > {CLASSES} // 2, "not mixed"
 """,
     ("timm", 1): f"""
-import imagenet2012
+from imagenet2012.ilsvrc2012 import read_labels
 assert sum(len(targets) for images, targets in loader) == len(validation) == {VALIDATION}
 numbers = [int(name[15:23]) for name in names]
 assert sorted(numbers) == list(range(1, {VALIDATION} + 1))
-expected = [line.strip() for line in open("{ROOT}/labels/validation.txt")]
+expected = read_labels().validation
 for (image, label), number in zip(validation, numbers, strict=True):
-    assert image.shape[0] == 3 and imagenet2012.WNIDS[label] == expected[number - 1]
+    assert image.shape[0] == 3 and label == expected[number - 1]
+import pytest
+with pytest.raises(RuntimeError, match="Failed to load 10 consecutive samples"):    # of an index
+    create_dataset("hfds//data/imagenet-index", split="validation")[0]
 """,
     ("transformers", 0): """
 assert trainer.state.global_step == 3 and len(names) == 1000
@@ -122,6 +104,11 @@ trainer.args.remove_unused_columns = True           # why the page says that it 
 import pytest
 with pytest.raises(Exception, match="image"):
     next(iter(trainer.get_train_dataloader()))
+""",
+    ("accelerate", 0): f"""
+assert accelerator.num_processes == 2
+assert torch.isfinite(loss) and len(loader) == -(-{TRAIN} // (32 * 2))
+accelerator.end_training()
 """,
     ("Lightning", 0): f"assert trainer.global_step == -(-{TRAIN} // 32)",
     ("grain", 0): f"""
@@ -165,70 +152,38 @@ assert differing == [("n01440764_10026.JPEG", (96, 72), (72, 96))], differing
 }
 
 
-@pytest.mark.parametrize(("section", "number"), CASES)
+PAIRS = ("From torchvision", "From TensorFlow Datasets")
+EACH = [(s, n) for s in BLOCKS if s not in PAIRS for n in range(len(BLOCKS[s]))]
+
+
+@pytest.mark.parametrize(("section", "number"), EACH)
 def test_block(section: str, number: int, tmp_path: Path, data: Path) -> None:
-    run(tmp_path, data, block(section, number), CASES[section, number])
-
-
-def test_timm_opens_no_places(tmp_path: Path, data: Path) -> None:
-    """Why the page says that `hfds/` needs the export: if this fails, it no longer does."""
-    code = block("timm", 1).replace("imagenet-parquet", "imagenet-index")
-    checks = """
-import pytest
-with pytest.raises(RuntimeError, match="Failed to load 10 consecutive samples"):
-    validation[0]
-"""
-    run(tmp_path, data, code, checks)
-
-
-TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-
-
-@pytest.mark.parametrize("launcher", [[], TWO_RANKS], ids=["one process", "two processes"])
-def test_accelerate(tmp_path: Path, data: Path, launcher: list[str]) -> None:
-    ranks = 2 if launcher else 1
-    checks = f"""
-assert accelerator.num_processes == {ranks}
-assert torch.isfinite(loss) and len(loader) == -(-{TRAIN} // (32 * {ranks}))
-accelerator.end_training()
-"""
-    run(tmp_path, data, block("accelerate"), checks, launcher)
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launcher = two if section == "accelerate" else []
+    run(tmp_path, data, BLOCKS[section][number], CHECKS[section, number], *launcher)
 
 
 # ------------------------------------------------------------------------- from elsewhere
 
-KEEP = "import pickle\npickle.dump(found, open('found', 'wb'))"
-# What torchvision makes of the archives and the development kit.
-EXTRACT = f"""
-import os
-import datasets
-import imagenet2012
-import torch
 
-names = [line.rstrip().split("\\t") for line in open("{ROOT}/labels/classes.tsv")]
-classes = {{wnid: tuple(words.split(", ")) for wnid, words, *_ in names}}
-rows = imagenet2012.load("/data/imagenet", "in_place", split="validation")
-rows = rows.cast_column("image", datasets.Image(decode=False))
-for row, jpeg in zip(rows, imagenet2012.read_images(rows["image"])):
-    folder = "/data/extracted/val/" + imagenet2012.WNIDS[row["label"]]
-    os.makedirs(folder, exist_ok=True)
-    open(os.path.join(folder, row["file_name"]), "wb").write(jpeg)
-torch.save((classes, []), "/data/extracted/meta.bin")
-"""
-
-
-def both(tmp_path: Path, data: Path, section: str, checks: tuple[str, str]) -> list[Any]:
+def both(tmp_path: Path, data: Path, section: str, *checks: str) -> list[Any]:
     """Run the two blocks of a section, and return what the checks have put into `found`."""
     found = []
-    for number in (0, 1):
-        run(tmp_path, data, block(section, number), f"{checks[number]}\n{KEEP}")
+    for block, check in zip(BLOCKS[section], checks, strict=True):
+        keep = "import pickle\npickle.dump(found, open('found', 'wb'))"
+        run(tmp_path, data, block, f"{check}\n{keep}")
         found.append(pickle.loads((tmp_path / "found").read_bytes()))
     return found
 
 
 def test_from_torchvision(tmp_path: Path, data: Path) -> None:
     """The same classes and, of each image, the same label and tensor."""
-    run(tmp_path, data, EXTRACT, "")
+    torch = pytest.importorskip("torch")
+    layouts.extract(data / "imagenet" / layouts.VAL, data / "extracted" / "val")
+    layouts.in_class_folders((data / "extracted" / "val").iterdir())
+    classes, words, _ = read_labels()  # as the development kit has them
+    named = {wnid: tuple(of.split(", ")) for wnid, of in zip(classes, words, strict=True)}
+    torch.save((named, []), data / "extracted" / "meta.bin")
     before = """
 import os
 named = [(os.path.basename(path), validation[i]) for i, (path, _) in enumerate(validation.imgs)]
@@ -242,7 +197,7 @@ found = {name: (wnids[r["label"]], r["image"].numpy()) for name, r in zip(names,
 assert wnids.index("n03126707") == class_to_idx["crane2"] and class_to_idx["crane"] == 134
 found = {"rows": found, "classes": set(classes), "first": len(image)}
 """
-    then, now = both(tmp_path, data, "From torchvision", (before, after))
+    then, now = both(tmp_path, data, PAIRS[0], before, after)
     assert len(then["rows"]) == len(now["rows"]) == VALIDATION
     assert then["first"] == now["first"] == 3 and then["classes"] <= now["classes"]
     for name, (wnid, image) in then["rows"].items():
@@ -265,16 +220,5 @@ for image, jpeg in zip(upright, imagenet2012.read_images(stored["image"]), stric
     assert np.array_equal(same, np.asarray(image))
     assert abs(decode(jpeg, 0)[0].numpy().astype(int) - same).max() <= 25
 """
-    checks = found, f"{accurate}\n{found}"
-    then, now = both(tmp_path, data, "From TensorFlow Datasets", checks)
+    then, now = both(tmp_path, data, PAIRS[1], found, f"{accurate}\n{found}")
     assert then == now and len(then) == VALIDATION
-
-
-def test_every_block_has_its_test() -> None:
-    """Of each section as many blocks are run as it has."""
-    tested = {*CASES, ("accelerate", 0)}
-    tested |= {
-        (f"From {name}", k) for name in ("torchvision", "TensorFlow Datasets") for k in (0, 1)
-    }
-    blocks = {(s, k) for s, text in SECTIONS.items() for k in range(len(BLOCK.findall(text)))}
-    assert blocks == tested

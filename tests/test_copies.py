@@ -16,7 +16,7 @@ from imagenet2012.ilsvrc2012 import SOURCES
 from layouts import TRAIN, VAL
 
 import imagenet2012
-from rows import contents, undecoded, wanted
+from rows import by_class, by_name, contents, undecoded, wanted
 
 pytestmark = pytest.mark.loading
 AGAIN = 'pass download_mode="force_redownload"'
@@ -77,13 +77,14 @@ def copies(cache: dict[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
-def doubled(labels: list[int]) -> dict[str, list[int]]:
-    return {"doubled": [2 * label for label in labels]}
+def copies_of(prefix: str, cache: dict[str, Any]) -> set[str]:
+    """Return the folders in the cache whose names begin so."""
+    return {path.name for path in Path(cache["cache_dir"]).glob(f"imagenet2012/{prefix}*")}
 
 
 def mapped(dataset: datasets.Dataset) -> datasets.Dataset:
     """Return what a user's `map` makes."""
-    return dataset.map(doubled, input_columns="label", batched=True)
+    return dataset.map(lambda label: {"again": label}, input_columns="label", batched=True)
 
 
 # ------------------------------------------------------------------------- of official archives
@@ -91,41 +92,24 @@ def mapped(dataset: datasets.Dataset) -> datasets.Dataset:
 
 @pytest.mark.parametrize("first", ["load", "load with wnid", "load_dataset"])
 def test_one_copy_of_a_split_ever(
-    first: str,
-    official: Path,
-    tmp_path: Path,
-    cache: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    warned: Callable[[str], int],
+    first: str, official: Path, tmp_path: Path, cache: Any, monkeypatch: Any, warned: Any
 ) -> None:
     def load(**options: Any) -> Any:
         return imagenet2012.load(official, **options, **cache)
-
-    def by_name(**options: Any) -> Any:
-        return datasets.load_dataset("imagenet2012", data_dir=str(official), **options, **cache)
-
-    def by_class() -> Any:
-        builder = imagenet2012.Imagenet2012(data_dir=official, cache_dir=cache["cache_dir"])
-        builder.download_and_prepare(verification_mode="no_checks")
-        return builder.as_dataset()
-
-    def by_path() -> Any:
-        return imagenet2012.load(data_files={"validation": official / VAL}, **cache)
 
     ways: dict[str, Callable[[], Any]] = {
         "load": load,
         "load with wnid": lambda: load(label_names="wnid"),
         "load by two": lambda: load(num_proc=2),
         "load a split": lambda: {"train": load(split="train")},
-        "load_dataset": by_name,
-        "load_dataset with wnid": lambda: by_name(label_names="wnid"),
-        "load_dataset of a split": lambda: {"train": by_name(split="train")},
-        "the builder": by_class,
+        "load_dataset": lambda: by_name(official, **cache),
+        "load_dataset with wnid": lambda: by_name(official, label_names="wnid", **cache),
+        "load_dataset of a split": lambda: {"train": by_name(official, split="train", **cache)},
+        "by class": lambda: by_class(official, **cache),
     }
     expected, maps = ways[first](), {}
     made = copies(cache)
-    folders = {name.partition("/5.0.0/")[0] for name in made}
-    assert folders == {"imagenet2012/default-train", "imagenet2012/default-validation"}
+    assert copies_of("", cache) == {"default-train", "default-validation"}
     assert sum(name.endswith(".arrow") for name in made) == 2
 
     def check_ways(ways: dict[str, Callable[[], Any]]) -> None:
@@ -139,8 +123,8 @@ def test_one_copy_of_a_split_ever(
                 files = str(mapped(rows).cache_files)
                 assert maps.setdefault(key, files) == files, way
 
-    check_ways(ways)
-    check_ways({"by path": by_path})
+    files = {"validation": official / VAL}
+    check_ways({**ways, "by path": lambda: imagenet2012.load(data_files=files, **cache)})
     assert not warned(AGAIN)
     os.utime(official / TRAIN)
     check_ways({"touched": load})
@@ -148,10 +132,10 @@ def test_one_copy_of_a_split_ever(
     official = official.rename(tmp_path / "moved")
     check_ways(ways)
     shutil.rmtree(official)
-    check_ways({way: ways[way] for way in ways if way != "the builder"})
+    check_ways({way: ways[way] for way in ways if way != "by class"})
     monkeypatch.chdir(tmp_path)
     check_ways({"load": lambda: imagenet2012.load(**cache)})
-    check_ways({"load_dataset": lambda: datasets.load_dataset("imagenet2012", **cache)})
+    check_ways({"load_dataset": lambda: by_name(None, **cache)})
     assert len(set(maps.values())) == len(maps) == 4
     assert len(list(Path(cache["cache_dir"]).rglob("cache-*.arrow"))) == 4
 
@@ -195,11 +179,6 @@ def test_rows_in_place_belong_to_a_folder(
 # ------------------------------------------------------------------------- of others
 
 
-def copies_of(prefix: str, cache: dict[str, Any]) -> set[str]:
-    """Return the folders in the cache whose names begin so."""
-    return {path.name for path in Path(cache["cache_dir"]).glob(f"imagenet2012/{prefix}*")}
-
-
 @pytest.mark.parametrize("config", ["default", "in_place"])
 def test_other_archives_have_copies_of_their_own(
     config: str, archives: Archives, tmp_path: Path, cache: dict[str, Any]
@@ -207,10 +186,9 @@ def test_other_archives_have_copies_of_their_own(
     whole, subset = tmp_path / "whole", tmp_path / "subset"
     shutil.copytree(archives.folder, whole)
     expected = fakes.make_archives(subset, classes=2, per_class=2, validation=5)
-    for _ in range(2):
-        for folder, rows in ((whole, archives.expected), (subset, expected)):
-            loaded = imagenet2012.load(folder, config, split="validation", **cache)
-            assert sorted(contents(loaded)) == wanted(rows["validation"])
+    for folder, rows in 2 * [(whole, archives.expected), (subset, expected)]:
+        loaded = imagenet2012.load(folder, config, split="validation", **cache)
+        assert sorted(contents(loaded)) == wanted(rows["validation"])
     assert len(copies_of(f"{config}-validation-", cache)) == 2
     shutil.copy2(subset / VAL, whole / VAL)  # in the place of the other
     loaded = imagenet2012.load(whole, config, split="validation", **cache)

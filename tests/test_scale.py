@@ -14,10 +14,9 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 def test_the_page_shows_the_simulation(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--part", "250"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--part", "500"]
+    env = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     printed = cells(done.stdout)
     shown = cells((ROOT / "docs" / "scale.md").read_text(encoding="utf-8"))
     assert len(printed) == 4, done.stderr

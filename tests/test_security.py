@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import fakes
@@ -52,20 +53,18 @@ def test_what_loading_does(archives: Archives, tmp_path: Path) -> None:
     assert done.stdout == "60 7\n", done.stderr
 
 
-def test_names_outside(tmp_path: Path) -> None:
+def test_names_outside(tmp_path: Path, cache: dict[str, Any]) -> None:
     """Members are never extracted, so `..` and absolute names are only folders to pass over."""
     folder = tmp_path / "deep" / "archives"
     folder.mkdir(parents=True)
     names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 5)]
-    prefixes = ["../../", f"{tmp_path}/", "~/", "./"]
-    files = [(prefix + name, b"x") for prefix, name in zip(prefixes, names, strict=True)]
-    (folder / VAL).write_bytes(fakes.tar(files))
+    placed = zip(["../../", f"{tmp_path}/", "~/", "./"], names, strict=True)
+    (folder / VAL).write_bytes(fakes.tar((prefix + name, b"x") for prefix, name in placed))
     before = set(tmp_path.rglob("*"))
-    options = {"cache_dir": str(tmp_path / "cache"), "verification_mode": "no_checks"}
-    loaded = imagenet2012.load(folder, split="validation", **options)
+    loaded = imagenet2012.load(folder, split="validation", **cache)
     assert loaded["file_name"][:] == names
-    new = set(tmp_path.rglob("*")) - before
-    assert all(path.is_relative_to(tmp_path / "cache") for path in new)
+    for path in set(tmp_path.rglob("*")) - before:
+        assert path.is_relative_to(cache["cache_dir"])
 
 
 # ------------------------------------------------------------------------- URLs in others' datasets
@@ -120,20 +119,9 @@ def test_of_an_archive_nothing_but_images_is_read(tmp_path: Path) -> None:
     (tmp_path / "any.tar").write_bytes(fakes.tar(files, blocking=512)[:-1024] + link + bytes(1024))
     archive = quoted(tmp_path / "any.tar")
     assert read(archive, f"1024-6/{IMAGE}") == b"secret"  # this one calls itself an image
-    for rest in (
-        "0-6/secrets.txt",
-        f"0-6/{IMAGE}",
-        f"512-6/{IMAGE}",
-        f"1024-5/{IMAGE}",
-        f"1024-7/{IMAGE}",
-        "1024-6/n01440764_2.JPEG",
-        f"1024-6/../{IMAGE}",
-        f"1024-6/{IMAGE}%0A",
-        f"1024-{1 << 40}/{IMAGE}",
-        f"{1 << 62}-6/{IMAGE}",
-        "3072-0/n01440764_2.JPEG",
-        "",
-    ):
+    places = ("0-6", "512-6", "1024-5", "1024-7", f"1024-{1 << 40}", f"{1 << 62}-6", "1024-6/..")
+    names = ("0-6/secrets.txt", "1024-6/n01440764_2.JPEG", "3072-0/n01440764_2.JPEG")
+    for rest in (*(f"{place}/{IMAGE}" for place in places), *names, f"1024-6/{IMAGE}%0A", ""):
         with pytest.raises((ArchiveError, FileNotFoundError)):
             read(archive, rest)
     for address in ("imagenet2012:///etc/passwd", "imagenet2012://"):
@@ -141,9 +129,7 @@ def test_of_an_archive_nothing_but_images_is_read(tmp_path: Path) -> None:
             fsspec.open(address).open()
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc/passwd", "/dev/zero", "/dev/random", "/proc/self/environ", "/"]
-)
+@pytest.mark.parametrize("path", ["/etc/passwd", "/dev/zero", "/proc/self/environ", "/"])
 def test_other_files_are_not_read(path: str, tmp_path: Path) -> None:
     for place in ("0-10", "0-0", "512-100", f"0-{1 << 40}"):
         with pytest.raises(ArchiveError) as caught:
@@ -164,11 +150,13 @@ def test_a_pipe_keeps_its_data(tmp_path: Path) -> None:
     link.symlink_to(pipe)
     writer = subprocess.Popen(["sh", "-c", f"echo whole > {pipe}"])
     try:
-        for path in (pipe, link):
+        for way, given in (
+            (read, quoted(pipe)),
+            (read, quoted(link)),
+            (imagenet2012.load, tmp_path),
+        ):
             with pytest.raises(ArchiveError, match="not a regular file"):
-                read(quoted(path))
-        with pytest.raises(ArchiveError, match="not a regular file"):
-            imagenet2012.load(tmp_path)
+                way(given)
         assert writer.poll() is None
         assert pipe.read_text() == "whole\n"
     finally:

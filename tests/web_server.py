@@ -1,74 +1,75 @@
-"""A small web server of our own, which can be as unhelpful as those out there."""
+"""Servers of our own on this machine; a web server, as unhelpful as some out there."""
 
 import hashlib
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Web:
-    """What the tests set and read.
+class Handler(BaseHTTPRequestHandler):
+    """Answers without a word on the terminal."""
 
-    Attributes
-    ----------
-    files : dict of str to bytes
-        By path.
-    knows_ranges, tells_length, keeps_conditions : bool
-        What the server can do; the last is to mind ``If-Match`` and its like.
-    etag : str
-        What it tells as ``ETag``; ``md5`` is that of the file.
-    modified : int
-        Seconds since 1970, for ``Last-Modified``; 0 for none.
-    refuses : int
-        Status of each answer, if it is not 0.
-    faults : random.Random, optional
-        Spoils one of 20 answers with data: an error, or too few or too many bytes.
-    hangs : threading.Event
-        While it is set, requests for data are not answered.
-    requests, spoilt, sent : int
-        How many there were, how many of them were spoilt, and the bytes of data that were sent.
-    """
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def answer(self, status: int, data: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextmanager
+def serving(handler: type[Handler]) -> Iterator[str]:
+    """Run a server, and give its host and port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Web:
+    """What the tests set and read."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.knows_ranges = self.tells_length = self.keeps_conditions = True
-        self.etag, self.modified, self.refuses = '"md5"', 0, 0
-        self.faults: random.Random | None = None
-        self.hangs, self.released = threading.Event(), threading.Event()
-        self.requests = self.spoilt = self.sent = 0
         self.url = self.host = ""
+        self.files: dict[str, bytes] = {}  # by path
+        self.knows_ranges = self.tells_length = True
+        self.keeps_conditions = True  # whether it minds ``If-Match`` and its like
+        self.etag = '"md5"'  # with that of the file
+        self.modified = 0  # seconds since 1970; 0 for no ``Last-Modified``
+        self.refuses = 0  # status of each answer
+        # Spoils one of 20 answers with data: an error, or too few or too many bytes.
+        self.faults: random.Random | None = None
+        self.hangs, self.released = threading.Event(), threading.Event()  # requests for data
+        self.requests = self.spoilt = 0
+        self.sent = 0  # bytes of data
 
 
-def handler(web: Web) -> type[BaseHTTPRequestHandler]:
+def handler(web: Web) -> type[Handler]:
     """Return a handler that answers as the `Web` says."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def end(self, status: int) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
+    class Unhelpful(Handler):
         def do_GET(self) -> None:
             web.requests += 1
             data = web.files.get(self.path.partition("?")[0])
             if web.refuses or data is None:
-                return self.end(web.refuses or 404)
+                return self.answer(web.refuses or 404)
             etag = web.etag.replace("md5", hashlib.md5(data).hexdigest())
             time = formatdate(web.modified, usegmt=True) if web.modified else ""
             for name, value in (("If-Match", etag), ("If-Unmodified-Since", time)):
                 if web.keeps_conditions and self.headers.get(name, value) != value:
-                    return self.end(412)
+                    return self.answer(412)
             if self.command == "GET" and web.hangs.is_set():
                 web.released.wait()
             packs = "gzip" in self.headers.get("Accept-Encoding", "")  # which ends ranges
@@ -78,7 +79,7 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             fault = self.fault()
             if fault in ("status", "closed"):
                 self.close_connection = fault == "closed"
-                return None if fault == "closed" else self.end(500)
+                return None if fault == "closed" else self.answer(500)
             part += part[:100] if fault == "long" else b""
             part = part[: len(part) // 2] if fault == "short" else part
             self.send_response(206 if asked else 200)
@@ -93,6 +94,8 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             if self.command == "GET":
                 self.send(part[: len(part) // 3] if fault == "cut" else part)
 
+        do_HEAD = do_GET
+
         def fault(self) -> str:
             if not web.faults or self.command != "GET" or web.faults.random() > 1 / 20:
                 return ""
@@ -100,28 +103,20 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
             return web.faults.choice(["status", "short", "long", "cut", "closed"])
 
         def send(self, part: bytes) -> None:
-            for start in range(0, len(part), 1 << 16):
-                try:
-                    self.wfile.write(part[start : start + (1 << 16)])
-                except OSError:
-                    return
-                web.sent += len(part[start : start + (1 << 16)])
+            with suppress(OSError):
+                for start in range(0, len(part), 1 << 16):
+                    web.sent += self.wfile.write(part[start : start + (1 << 16)])
 
-    return Handler
+    return Unhelpful
 
 
 @contextmanager
 def running() -> Iterator[Web]:
-    """Run a server."""
+    """Run a web server."""
     web = Web()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(web))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    web.host = f"127.0.0.1:{server.server_port}"
-    web.url = f"http://{web.host}"
-    try:
-        yield web
-    finally:
-        web.released.set()
-        server.shutdown()
-        server.server_close()
+    with serving(handler(web)) as web.host:
+        web.url = f"http://{web.host}"
+        try:
+            yield web
+        finally:
+            web.released.set()
