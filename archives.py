@@ -235,9 +235,6 @@ def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Opti
 
 def check_kind(split: str, path: str, options: Options = None) -> None:
     """Raise `ArchiveError` unless a file or folder is what it is given as, by its first member."""
-    if not is_url(path) and status_of(f"{path}.aria2"):
-        advice = "Let it finish, or remove the .aria2 file if the archive is whole."
-        raise ArchiveError(path, "is still being downloaded: .aria2 is beside it.", advice=advice)
     if not is_dir(path, options):
         file = open_file(path, options)  # what is wrong with disk or server is no fault of the tar
         file.read(max(file.size - 1, 0), min(file.size, 1))

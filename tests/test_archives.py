@@ -309,17 +309,6 @@ def test_what_an_archive_is_by_its_first_file(split: str, data: bytes, tmp_path:
     archives.check_kind(split, str(tmp_path / "any.name"))
 
 
-def test_what_cannot_be_read_yet_or_ever(tmp_path: Path) -> None:
-    """aria2 gives the file its full size at the start."""
-    write(tmp_path, VAL, f"{VAL}.aria2", data=VALIDATION)
-    with pytest.raises(ArchiveError, match="still being downloaded"):
-        archives.check_kind("validation", str(tmp_path / VAL))
-    (tmp_path / f"{VAL}.aria2").unlink()
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ArchiveError, match="not a regular file"):
-        archives.check_kind("validation", str(tmp_path / "pipe"))
-
-
 def test_sizes(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one is an error or a warning; of one that is right or not known nothing is said."""
     write(tmp_path, VAL, TEST, data=VALIDATION)
