@@ -5,7 +5,6 @@ import errno
 import functools
 import hashlib
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator
