@@ -30,8 +30,6 @@ _OBJECT = re.compile(r" <_io\.BytesIO object at 0x[0-9a-fA-F]+>")
 def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.Image.Image:
     """Decode an image as the dataset does: three channels, upright if EXIF says what is up.
 
-    Whatever its metadata are, an image is decoded if Pillow can decode it.
-
     Parameters
     ----------
     data : bytes
@@ -44,7 +42,8 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
     Raises
     ------
     OSError
-        If it cannot be decoded, and whatever else Pillow raises; the message names the image.
+        If Pillow cannot decode it, whatever its metadata are, and what else Pillow raises; the
+        message names the image.
     """
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))

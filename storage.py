@@ -223,7 +223,7 @@ def open_file(path: str, options: Options = None) -> File:
     return RemoteFile(path, options) if is_url(path) else DiskFile(path)
 
 
-# ------------------------------------------------------------------------- many under way
+# ------------------------------------------------------------------------- ahead, and whole files
 
 UNDER_WAY = 32  # reads that are announced while one is used
 
@@ -240,9 +240,6 @@ def ahead(
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
-
-
-# ------------------------------------------------------------------------- whole files
 
 
 def read_file(path: str) -> bytes:
