@@ -232,7 +232,9 @@ class TarReader:
         if is_file:
             problem = f"{member.name!r} does not belong here, only names like "
             problem += f"{self.pattern.pattern}."
-        raise ArchiveError(self.file.path, problem, member.start)
+        advice = "It was packed anew. Fetch the original; or extract this one, give the images "
+        advice += "names of the original's form, and pass their folder."
+        raise ArchiveError(self.file.path, problem, member.start, advice)
 
     def _first_header(self, start: int, stop: int) -> int | None:
         """Find the first member that begins in the bytes `start` to `stop`, if any does."""

@@ -245,3 +245,12 @@ def test_a_class_tar_that_is_written_to_while_it_is_read(tmp_path: Path) -> None
         file.write(b"\0")
     with pytest.raises(ArchiveError, match="changed while"):
         list(rows)
+
+
+def test_a_class_tar_of_other_names_may_be_extracted(tmp_path: Path) -> None:
+    (tmp_path / "n01440764.tar").write_bytes(fakes.tar([("n01440764_1.jpg", fakes.jpeg(1))]))
+    stream = imagenet2012.load(
+        tmp_path, split="train", streaming=True, verification_mode="no_checks"
+    )
+    with pytest.raises(ArchiveError, match=r"n01440764_1\.jpg(.|\n)*extract this one"):
+        next(iter(stream))
