@@ -24,8 +24,13 @@ class NamedModule(datasets.load.PackagedDatasetModuleFactory):
 
     For this name alone nothing is listed: its parent would go through everything below the folder,
     or the working directory, for minutes where there are extracted images, and stop with an error
-    of its own where there is nothing.
+    of its own where there is nothing. Nor is a server told that it was loaded.
     """
+
+    def __init__(self, name: str, data_files: Any = None, **kwargs: Any) -> None:
+        self.name, self.data_files = name, data_files
+        if name != NAME:
+            super().__init__(name, data_files=data_files, **kwargs)
 
     def get_module(self) -> datasets.load.DatasetModule:
         """Return the module of the builder, and what is given to the builder."""

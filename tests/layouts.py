@@ -1,5 +1,6 @@
 """The images of archives, extracted in the ways in which people have them."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -81,3 +82,9 @@ def links(archives: Path, folder: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     return folder / "links"
+
+
+def copied(archives: Path, folder: Path) -> Path:
+    """The archives themselves."""
+    shutil.copytree(archives, folder)
+    return folder
