@@ -74,7 +74,8 @@ class Imagenet2012Config(datasets.BuilderConfig):
     splits : tuple of str
         Which splits; without them, all whose archives are found.
     checks : bool
-        Of a stream: whether to warn where sizes and counts are not the official ones.
+        Of a stream: whether to warn where sizes and counts are not the official ones. What is
+        prepared is checked as `verification_mode` says.
     """
 
     label_names: str = "words"
@@ -98,8 +99,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     (int, 0 to 999, the index of the wnid in sorted order; -1 in the test split).
 
     Each split has a folder of its own in the cache, which is named by what is in it. A builder of
-    several splits makes one of each, and hands on what it is asked for. They are prepared as tables
-    and streamed as examples, each of which is several times as fast as the other would be.
+    several splits makes one of each, and hands on what it is asked for. Splits are prepared as
+    tables and streamed as examples, each of which is several times as fast as the other would be.
 
     It takes what `datasets.DatasetBuilder` takes, and the fields of `Imagenet2012Config`.
 
@@ -120,7 +121,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     DEFAULT_CONFIG_NAME = "default"
     info: datasets.DatasetInfo
     mode = datasets.VerificationMode.BASIC_CHECKS
-    _get_examples_iterable_for_split = (
+    _get_examples_iterable_for_split = (  # of streams
         datasets.GeneratorBasedBuilder._get_examples_iterable_for_split
     )
 
@@ -151,7 +152,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
             kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
-        # A batch of images is held in memory. One of rows in place costs who loads them 64 kB.
+        # A batch of images is held in memory. In place, each batch takes 64 kB of the memory of
+        # whoever loads the dataset, so there are few.
         batch = 10_000 if name == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
@@ -171,7 +173,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return RowFeatures({"file_name": datasets.Value("string"), "image": image, "label": label})
 
     def _name_classes(self) -> None:
-        """Put on the features anew, as a copy may be stored with others."""
+        """Put on the features anew: a copy is stored with the class names of its first load."""
         features = self._given.get("features") or self._features()
         self.info = RowInfo(**{**vars(self.info), "features": features})
 
@@ -262,6 +264,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def check_archives(self, strict: bool) -> None:
         """Check what the archives are; of another size only warn unless `strict`."""
+        if not self.splits or len(self._chosen) < len(self.splits):
+            raise self._missing()
         for split, path in self._chosen.items():
             check_kind(split, path, self.storage_options)
             if self.config.name == "in_place":
@@ -270,8 +274,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 check_size(split, path, strict, self.storage_options)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        if not self._chosen:
-            raise self._missing()
         streaming = dl_manager.is_streaming
         self.check_archives(strict=not streaming)
         order = (self.config.order or "mixed") if streaming else "archive"
@@ -283,12 +285,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 for split, path in self._chosen.items():
                     check_sha256(split, path, self.storage_options)
         generators = [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
-        for one in generators if self._checks else ():  # so that a progress bar has an end
-            one.split_info.num_examples = SOURCES[one.name].num_examples
+        for one in generators:  # of an original, progress bars and streams know the end
+            if one.gen_kwargs["was"]["size"] == SOURCES[one.name].size:
+                one.split_info.num_examples = SOURCES[one.name].num_examples
+        if streaming:
+            known = {one.name: one.split_info for one in generators if one.split_info.num_examples}
+            self.info.splits = datasets.SplitDict(known) if known else None
         return generators
 
     def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
-        """Return what `_generate_examples` needs; lists are what ``num_proc`` divides."""
+        """Return what `_generate_examples` needs; ``num_proc`` divides the only list in it."""
         labels, strict = read_labels(self.base_path), not streaming
         parts = parts_of(split, path, labels, self.storage_options, self._checks, strict)
         was, stretches = seen(path, self.storage_options), stretches_of(split, parts, order)
@@ -311,7 +317,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         try:
             for number, table in enumerate(tables):
                 yield str(number), table
-        except Exception as error:  # of another one, and of another process's, no cause is shown
+        except Exception as error:  # else `datasets` shows neither its text nor its kind
             raise DatasetGenerationError(f"{type(error).__name__}: {error}") from error
 
     def _rows(

@@ -210,3 +210,12 @@ def test_a_copy_of_another_archive_is_not_taken_without_it(
     for folder in (tmp_path / "own", None):
         with pytest.raises(ManualDownloadError):
             imagenet2012.load(folder, **cache)
+
+
+def test_nothing_is_copied_if_a_split_is_missing(tmp_path: Path, cache: dict[str, Any]) -> None:
+    fakes.make_archives(tmp_path, 2, 2, 4)
+    (tmp_path / "ILSVRC2012_img_val.tar").unlink()
+    for streaming in (False, True):
+        with pytest.raises(datasets.exceptions.ManualDownloadError, match="validation split"):
+            imagenet2012.load(tmp_path, split=["train", "validation"], streaming=streaming, **cache)
+    assert not list(tmp_path.rglob("*.arrow"))
