@@ -22,7 +22,7 @@ from .ilsvrc2012 import (
     ArchiveError,
     without_secrets,
 )
-from .parts import Region
+from .regions import Region
 from .remote import CHECK
 from .storage import (
     FOLDER_VARIABLE,

@@ -34,7 +34,7 @@ from .archives import (
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
 from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
 from .in_place import check_in_place
-from .parts import Part
+from .regions import Part
 
 # `datasets` 3 copies only what the script itself imports: so also `x as x`, which is not used here.
 from .remote import Options as Options

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from .ilsvrc2012 import IMAGE_NAME, SOURCES, ArchiveError
-from .parts import BLOCK
+from .regions import BLOCK
 from .storage import (
     FOLDER_VARIABLE,
     MAX_IMAGE_BYTES,

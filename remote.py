@@ -16,7 +16,7 @@ import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
-from .parts import BLOCK, Region, Status
+from .regions import BLOCK, Region, Status
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 

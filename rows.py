@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
-from .parts import BLOCK, Part
+from .regions import BLOCK, Part
 from .remote import RemoteFile
 from .storage import UNDER_WAY, File, Options, ahead, is_dir, is_url, logger, open_file
 from .tar_reader import TarReader, class_tars

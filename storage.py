@@ -17,7 +17,7 @@ import datasets
 import fsspec
 
 from .ilsvrc2012 import ArchiveError, text_without_secrets
-from .parts import BLOCK, Region, Status
+from .regions import BLOCK, Region, Status
 from .remote import InOrder, Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, SOURCES, ArchiveError
-from .parts import BLOCK, Part, Region
+from .regions import BLOCK, Part, Region
 from .storage import MAX_IMAGE_BYTES, Readable, logger
 
 # ------------------------------------------------------------------------- headers

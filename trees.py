@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, NO_CHECKS, SOURCES, ArchiveError, Labels
-from .parts import MEAN_IMAGE_BYTES, Part, Region, Status
+from .regions import MEAN_IMAGE_BYTES, Part, Region, Status
 from .storage import (
     MAX_ENTRIES,
     Options,

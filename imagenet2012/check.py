@@ -20,7 +20,7 @@ from imagenet2012.decoding import decode_image
 from imagenet2012.export import CORES, ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
 from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_place import missing_images
-from imagenet2012.parts import MEAN_IMAGE_BYTES, Part
+from imagenet2012.regions import MEAN_IMAGE_BYTES, Part
 from imagenet2012.rows import Row, RowReader, stretches_of
 from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file, status_of
 from imagenet2012.tar_reader import class_tars

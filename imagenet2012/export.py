@@ -34,7 +34,7 @@ from imagenet2012.archives import check_space
 from imagenet2012.decoding import naming, read_images, upright
 from imagenet2012.ilsvrc2012 import SOURCES, without_secrets
 from imagenet2012.in_place import PREFIX
-from imagenet2012.parts import MEAN_IMAGE_BYTES
+from imagenet2012.regions import MEAN_IMAGE_BYTES
 from imagenet2012.storage import is_dir, is_url
 from imagenet2012.trees import status_of_split
 

@@ -12,7 +12,7 @@ import datasets
 import pytest
 from conftest import Archives, patch_os
 from imagenet2012.in_place import Imagenet2012FileSystem
-from imagenet2012.parts import BLOCK, Region
+from imagenet2012.regions import BLOCK, Region
 from imagenet2012.rows import in_turns
 from imagenet2012.storage import ANNOUNCED_BYTES, PIECE_BYTES_IN_TURNS, UNDER_WAY, open_file
 from layouts import TRAIN

@@ -16,7 +16,7 @@ import pytest
 from conftest import HANG, ROOT, Archives
 from datasets.distributed import split_dataset_by_node
 from imagenet2012.decoding import StoredImage
-from imagenet2012.parts import Part
+from imagenet2012.regions import Part
 from imagenet2012.rows import stretches_of
 from layouts import TEST, TRAIN, VAL
 from packaging.version import Version
