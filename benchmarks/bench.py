@@ -12,6 +12,7 @@ archives once and leaves them there, on a disk. See README.md beside this file f
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -193,6 +194,18 @@ GROUPS = {
         {"export": Row("**this loader, export**", "batches", "batches", "export", archives="256")},
         "tree-256",
     ),
+    "batches_cold": Group(
+        "Training batches of originals from a cold disk, two workers",
+        "images a second",
+        {
+            "in_place": Row(
+                "**this loader, in place**", "batches", "batches", "in_place", prepared=True
+            ),
+            "stream": Row("**this loader, streaming**", "batches", "batches", "stream"),
+        },
+        count=5120,
+        storages=("local",),
+    ),
 }
 
 
@@ -327,7 +340,8 @@ def main() -> None:
         pythons = {name: common.environment(name, args.envs) for name in common.PINS}
     made = f"`{asked(args)}` at {common.commit()} on {common.machine()}"
     groups = measured(pythons, args.only, args.repeat, args.quick, args.keep)
-    groups = {name: {"made": made, **group} for name, group in groups.items()}
+    facts = {"made": made, "cores": os.cpu_count()}
+    groups = {name: facts | group for name, group in groups.items()}
     if args.here:
         print(report.groups(groups))
         return

@@ -52,6 +52,11 @@ def beside_limit(group: Found, storage: str) -> Cell:
     return cell
 
 
+def of_a_core(group: Found, storage: str) -> Cell:
+    """Return what writes the median for each core of the machine."""
+    return lambda key: middle([one / group["cores"] for one in figures(group, key, storage)])
+
+
 def largest(group: Found, name: str) -> Cell:
     """Return what writes the greatest of a figure in bytes, in MB."""
 
@@ -80,6 +85,8 @@ def groups(every: Found) -> str:
         measured = {name for rows in group["rounds"].values() for name in rows}
         titles = {name: title for name, title in STORAGES.items() if name in measured}
         cells = {title: beside_limit(group, name) for name, title in titles.items()}
+        if group["title"].startswith("Training batches"):
+            cells |= {"of each core": of_a_core(group, name) for name in titles}
         if any(
             "disk" in one for rows in group["rounds"].values() for s in rows.values() for one in s
         ):

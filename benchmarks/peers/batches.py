@@ -19,7 +19,7 @@ from protocol import timed
 
 BATCH, WORKERS, SIZE = bare.LOADER["batch_size"], bare.LOADER["num_workers"], 224
 SKIPPED = 10  # batches: workers start, and fill what is fetched ahead
-MINE = ("in_place", "pillow", "export")
+MINE = ("in_place", "pillow", "export", "stream")
 
 
 def jpegs(folder: Path) -> list[tuple[Path, int]]:
@@ -31,8 +31,21 @@ def jpegs(folder: Path) -> list[tuple[Path, int]]:
 # ------------------------------------------------------------------------- this loader
 
 
+def my_rows(args: argparse.Namespace) -> Any:
+    """Return the dataset, which is prepared already or now."""
+    import datasets
+    import imagenet2012
+
+    cache = {"cache_dir": str(args.work / "cache"), "split": "train"}
+    if args.variant == "export":
+        return datasets.load_dataset(str(args.archives), **cache)
+    name = None if args.variant == "stream" else "in_place"
+    more = {"streaming": name is None, "verification_mode": "no_checks"}
+    return imagenet2012.load(args.archives, name, **cache, **more)
+
+
 def this_loader(args: argparse.Namespace) -> Any:
-    """Return the training loop of the README, in place or of an export; or with Pillow's images."""
+    """Return the training loop of the README: in place, of an export or a stream, or of Pillow's."""
     import datasets
     import imagenet2012
     import torch
@@ -58,14 +71,15 @@ def this_loader(args: argparse.Namespace) -> Any:
             images = torch.cat([crop(jpeg) for jpeg in imagenet2012.read_images(batch["image"])])
         return {"image": images, "label": torch.tensor(batch["label"])}
 
-    cache = {"cache_dir": str(args.work / "cache"), "split": "train"}
-    if args.variant == "export":
-        rows = datasets.load_dataset(str(args.archives), **cache)
-    else:
-        checks = {"verification_mode": "no_checks"}
-        rows = imagenet2012.load(args.archives, "in_place", **cache, **checks)
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return transform({name: [row[name] for row in rows] for name in rows[0]})
+
+    rows = my_rows(args)
     if args.variant != "pillow":
         rows = rows.cast_column("image", datasets.Image(decode=False))
+    if args.variant == "stream":
+        rows = rows.shuffle(seed=0, buffer_size=1000, max_buffer_input_shards=1)
+        return DataLoader(rows, collate_fn=collate, drop_last=True, **bare.LOADER)
     rows = rows.with_transform(transform)
     sampler = BatchSampler(RandomSampler(rows), BATCH, drop_last=True)
     return DataLoader(rows, sampler=sampler, batch_size=None, num_workers=WORKERS)
@@ -161,7 +175,9 @@ LOADERS = {
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Convert the images for webdataset or FFCV."""
+    """Convert the images for webdataset or FFCV; prepare those in place."""
+    if args.variant in MINE:
+        return len(my_rows(args))
     found = jpegs(args.archives)
     if args.variant == "webdataset":
         import random
