@@ -12,7 +12,6 @@ archives once and leaves them there, on a disk. See README.md beside this file f
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import sys
@@ -340,8 +339,7 @@ def main() -> None:
         pythons = {name: common.environment(name, args.envs) for name in common.PINS}
     made = f"`{asked(args)}` at {common.commit()} on {common.machine()}"
     groups = measured(pythons, args.only, args.repeat, args.quick, args.keep)
-    facts = {"made": made, "cores": os.cpu_count()}
-    groups = {name: facts | group for name, group in groups.items()}
+    groups = {name: {"made": made, **group} for name, group in groups.items()}
     if args.here:
         print(report.groups(groups))
         return

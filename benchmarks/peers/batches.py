@@ -6,6 +6,7 @@ is what its documentation says. The first batches are not timed.
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,17 +202,27 @@ def prepare(args: argparse.Namespace) -> int:
     return len(found)
 
 
+def cpu_seconds() -> float:
+    """Return the time that this process and its workers have computed."""
+    own = Path("/proc/self")
+    workers = " ".join(path.read_text() for path in own.glob("task/*/children")).split()
+    stats = [(path / "stat").read_text() for path in (own, *map(own.parent.joinpath, workers))]
+    ticks = [sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
 def batches(args: argparse.Namespace) -> Result:
     """Time `count` images of the loader, whose workers are at work already."""
     loader = LOADERS[args.variant](args)
     coming: Iterator[Any] = itertools.chain.from_iterable(loader for _ in itertools.count())
     for _ in range(SKIPPED):
         next(coming)
-    wanted = args.count // BATCH
+    wanted, before = args.count // BATCH, cpu_seconds()
     with timed() as timer:
         for _ in range(wanted):
             next(coming)
-    return {"seconds": timer.seconds, "images": wanted * BATCH}
+    cpu = cpu_seconds() - before
+    return {"seconds": timer.seconds, "images": wanted * BATCH, "cpu": cpu}
 
 
 if __name__ == "__main__":
