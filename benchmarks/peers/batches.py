@@ -46,7 +46,7 @@ def my_rows(args: argparse.Namespace) -> Any:
 
 
 def this_loader(args: argparse.Namespace) -> Any:
-    """Return the training loop of the README: in place, of an export or a stream, or of Pillow's."""
+    """Return the training loop of the README: in place, of an export, of a stream, by Pillow."""
     import datasets
     import imagenet2012
     import torch
