@@ -149,7 +149,7 @@ def _hints(folder: str, names: list[str], options: Options, found: dict[str, str
     """Say what entries of a folder have to do with the splits that are not found there yet."""
     kinds: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
-    for name in names[:MOST]:
+    for name in [name for name in names if not name.startswith(".")][:MOST]:
         path = f"{folder}/{name}".rstrip("/")
         here = archives_in(path, options) if name.endswith("/") else {}
         kind = "" if here else _known(name) or kind_of(path, options)
@@ -209,6 +209,10 @@ def given_archives(
     """
     archives: dict[str, str] = {}
     for key, given in (data_files if isinstance(data_files, dict) else {"": data_files}).items():
+        if isinstance(given, list | tuple) and len(given) == 1:
+            (given,) = given
+        if not isinstance(given, str | os.PathLike):
+            raise ValueError(f"data_files is the path of one archive for each split, not {given!r}")
         path = absolute(given, folder)
         if not status_of(path, options):
             raise _nothing_at(path, "Looked for", options)
@@ -243,6 +247,15 @@ def check_kind(split: str, path: str, options: Options = None) -> None:
         what = f"the {kind} archive" if kind in SOURCES else kind
         problem = f"given as the {split} archive, but it is {what}."
         raise ArchiveError(path, problem, advice=INSTRUCTIONS)
+
+
+def check_archive(
+    split: str, path: str, strict: bool, checks: bool, options: Options = None
+) -> None:
+    """Check what a file or folder is and, if there are `checks`, its size."""
+    check_kind(split, path, options)
+    if checks:
+        check_size(split, path, strict, options)
 
 
 def check_size(split: str, path: str, strict: bool, options: Options = None) -> None:

@@ -23,9 +23,8 @@ from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 
 from .archives import (
     INSTRUCTIONS,
-    check_kind,
+    check_archive,
     check_sha256,
-    check_size,
     check_space,
     find_archives,
     given_archives,
@@ -47,11 +46,12 @@ from .splits import (
     copy_name,
     finish_copy,
     hash_of,
+    is_made,
     joined,
     seen,
     warn_of_copy,
 )
-from .storage import absolute, is_dir
+from .storage import absolute
 from .tables import prefetched, tables_of
 from .tar_reader import TarReader as TarReader
 from .trees import FolderReader as FolderReader
@@ -131,10 +131,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         for option, values in VALUES.items():
             if kwargs.get(option) not in (None, *values):
                 raise ValueError(f"{option} is {' or '.join(values)}, not {kwargs[option]!r}.")
-        folder, files = kwargs.get("data_dir"), kwargs.pop("data_files", None)
-        if folder is not None:
+        files, options = kwargs.pop("data_files", None), kwargs.get("storage_options")
+        if (folder := kwargs.get("data_dir")) is not None:
             folder = kwargs["data_dir"] = absolute(folder)
-        options = kwargs.get("storage_options")
         self._not_found: ManualDownloadError | None = None
         self._of_split: dict[str, Imagenet2012] = {}
         self.archives: dict[str, str] = {}
@@ -152,8 +151,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
             kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
-        # A batch of images is held in memory. In place, each batch takes 64 kB of the memory of
-        # whoever loads the dataset, so there are few.
+        # A batch of images is held in memory; one of rows in place takes 64 kB where it is loaded.
         batch = 10_000 if name == "in_place" else 100
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
@@ -167,8 +165,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         )
 
     def _features(self) -> datasets.Features:
-        labels = read_labels(self.base_path)
-        names = labels.wnids if self.config.label_names == "wnid" else labels.words
+        wnids, words, _ = read_labels(self.base_path)
+        names = wnids if self.config.label_names == "wnid" else words
         image, label = NamedImage(mode="RGB"), datasets.ClassLabel(names=list(names))
         return RowFeatures({"file_name": datasets.Value("string"), "image": image, "label": label})
 
@@ -189,16 +187,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._of_split[split].mode = self.mode
         return self._of_split[split]
 
-    # --------------------------------------------------------------------- before the first example
-
     def download_and_prepare(
         self, output_dir: str | None = None, *args: Any, **kwargs: Any
     ) -> None:
-        """Prepare what is not there yet; see `datasets.DatasetBuilder.download_and_prepare`.
-
-        Raises `ManualDownloadError` if there is neither an archive nor a copy of it, `ArchiveError`
-        if an archive is not what it should be.
-        """
+        """Prepare what is not there yet; see `datasets.DatasetBuilder.download_and_prepare`."""
         if output_dir is not None or kwargs.get("file_format") not in (None, "arrow"):
             raise ValueError("A copy is Arrow in cache_dir. `imagenet2012 export` writes others.")
         if self.config.order == "mixed":
@@ -209,28 +201,29 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._warn_of_missing()
         if len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
-        if not is_dir(self.cache_dir):
+        if not is_made(self.cache_dir, kwargs.get("download_mode")):
             check_not_starting()
         super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
-        path = self.archives.get(split, "")
         count = self.info.splits[split].num_examples if self._checks else None
-        warn_of_copy(self.cache_dir, split, path, count, self.storage_options)
+        found = self.archives.get(split, "")
+        warn_of_copy(self.cache_dir, split, found, count, self.storage_options)
 
     @property
     def _checks(self) -> bool:
-        return self.config.checks and self.mode != datasets.VerificationMode.NO_CHECKS
+        return self.mode != datasets.VerificationMode.NO_CHECKS
 
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
         builders = [self.of_split(split) for split in self.splits]
         for one in builders:
-            if not is_dir(one.cache_dir):
+            if not is_made(one.cache_dir, kwargs.get("download_mode")):
                 one.check_archives(strict=True)
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
         self.info.splits = datasets.SplitDict(infos, dataset_name=NAME)
+        self.info.dataset_size = sum(one.info.dataset_size or 0 for one in builders)
 
     def _download_and_prepare(
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
@@ -245,11 +238,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             count = self.info.splits[split].num_examples if self._checks else None
             finish_copy(self._output_dir, split, path, count, self.storage_options)
 
-    # --------------------------------------------------------------------- the archives
-
     @property
     def _chosen(self) -> dict[str, str]:
-        """The archives of the splits of this builder."""
         return {split: self.archives[split] for split in self.splits if split in self.archives}
 
     def _missing(self) -> ManualDownloadError:
@@ -267,11 +257,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if not self.splits or len(self._chosen) < len(self.splits):
             raise self._missing()
         for split, path in self._chosen.items():
-            check_kind(split, path, self.storage_options)
+            check_archive(split, path, strict, self._checks, self.storage_options)
             if self.config.name == "in_place":
                 check_in_place(path, self._given.get("storage_options"))
-            if self._checks:
-                check_size(split, path, strict, self.storage_options)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         streaming = dl_manager.is_streaming
@@ -296,11 +284,10 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
         """Return what `_generate_examples` needs; ``num_proc`` divides the only list in it."""
         labels, strict = read_labels(self.base_path), not streaming
+        was = seen(path, self.storage_options)
         parts = parts_of(split, path, labels, self.storage_options, self._checks, strict)
-        was, stretches = seen(path, self.storage_options), stretches_of(split, parts, order)
+        stretches = stretches_of(split, parts, order)
         return {"split": split, "path": path, "was": was, "parts": parts, "stretches": stretches}
-
-    # --------------------------------------------------------------------- the examples
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield examples one by one, for streaming."""
@@ -326,10 +313,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Yield the rows of stretches, perhaps in a new process."""
         if seen(path, self.storage_options) != was:
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
-        validation = read_labels(self.base_path).validation
-        in_place = self.config.name == "in_place"
-        reader = RowReader(split, parts, validation, in_place, self.storage_options, self._checks)
-        yield from reader.rows(stretches)
+        labels, in_place = read_labels(self.base_path), self.config.name == "in_place"
+        options = self.storage_options, self._checks
+        yield from RowReader(split, parts, labels.validation, in_place, *options).rows(stretches)
 
     def as_dataset(self, split: Any = None, **kwargs: Any) -> Any:
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
@@ -352,6 +338,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         if split is not None and self.splits != (str(split),):
             return joined(split, self.splits, self._stream)
+        if not self.config.checks:
+            self.mode = datasets.VerificationMode.NO_CHECKS
         self._name_classes()
         self._warn_of_missing()
         return super().as_streaming_dataset(split, base_path)

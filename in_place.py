@@ -226,13 +226,22 @@ def place_of(file: File, member: Member) -> str:
 
 def read_place(path: str) -> bytes:
     """Return the bytes of an image that stays where a row says it is: a URL or a file's path."""
-    return Imagenet2012FileSystem.read_image(path) if path.startswith(PREFIX) else read_file(path)
+    if path.startswith(PREFIX):
+        return Imagenet2012FileSystem.read_image(path)
+    if not _is_named_as_image(path):  # a dataset of somebody else may name any file
+        problem = "is not called as an image of ILSVRC2012 is."
+        raise ArchiveError(path, problem, advice="Load it by `datasets` itself.")
+    return read_file(path)
+
+
+def _is_named_as_image(path: str) -> bool:
+    return IMAGE_NAME.fullmatch(os.path.basename(path)) is not None
 
 
 def announce_place(path: str) -> None:
     """Let an image be fetched that will be read soon; never fails."""
     if not path.startswith(PREFIX):
-        return announce_file(path)
+        return announce_file(path) if _is_named_as_image(path) else None
     try:
         named, offset, size, _ = Imagenet2012FileSystem.parse(path)
         file = open_named(named)

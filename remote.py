@@ -174,7 +174,8 @@ class RemoteFile:
             except ArchiveError:
                 raise
             except Exception as error:  # each file system raises its own
-                if getattr(error, "status", 0) == 412:  # precondition failed
+                # A precondition that failed, over HTTP, and what `s3fs` calls it.
+                if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
                     self._raise_changed()
                 # A `ValueError` is a server that sends the whole object instead of a range of it.
                 is_final = isinstance(error, FileNotFoundError | PermissionError | ValueError)

@@ -45,10 +45,12 @@ def joined(split: Any, splits: Iterable[str], give: Callable[[str, str], Any]) -
     """
     if isinstance(split, list | tuple):
         return [joined(one, splits, give) for one in split]
-    parts = [give(*part) for part in cut_split(split, splits)]
-    if len(parts) == 1:
-        return parts[0]
-    return datasets.concatenate_datasets(parts, split=datasets.NamedSplit(str(split)))
+    parts = cut_split(split, splits)
+    given = [give(*part) for part in parts]
+    if len(given) == 1:
+        return given[0]
+    name = datasets.NamedSplit("+".join(part for _, part in parts))
+    return datasets.concatenate_datasets(given, split=name)
 
 
 # ------------------------------------------------------------------------- copies
@@ -85,6 +87,12 @@ def copies_in(cache: str, config: str) -> list[str]:
     """Return the splits of which a cache has a copy of the official archive."""
     place = f"{cache}/{NAME}/{config}-{{}}/{VERSION}/{DATA_HASH}"
     return [split for split in SOURCES if is_dir(place.format(split))]
+
+
+def is_made(folder: str, download_mode: Any) -> bool:
+    """Tell whether there is a copy, in its folder, that will not be made again."""
+    reuse = datasets.DownloadMode.REUSE_DATASET_IF_EXISTS
+    return datasets.DownloadMode(download_mode or reuse) == reuse and is_dir(folder)
 
 
 def seen(path: str, options: Options = None) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def repeated_name(folder: str, prefix: str) -> str | None:
     for shard in sorted(os.listdir(folder)):
         if shard.startswith((f"{prefix}-", f"{prefix}.")):
             stream = pa.ipc.open_stream(pa.memory_map(f"{folder}/{shard}"))
-            chunks += [batch.column("file_name") for batch in stream]
+            chunks += [batch.column("file_name").cast(pa.string()) for batch in stream]
     names = pa.chunked_array(chunks, pa.string())
     if pc.count_distinct(names).as_py() == len(names):
         return None

@@ -191,13 +191,13 @@ def _scan(
     """
     names: list[str] = []
     folders: list[str] = []
-    found: list[os.DirEntry[str]] = []
     try:
         with os.scandir(folder) as entries:
             # Shorter names come first, which puts numbers in order.
             found = sorted(entries, key=lambda entry: (len(entry.name), entry.name))
-    except OSError as error:
-        faults.add("folders that cannot be read", f"{folder}: {error.strerror}")
+    except OSError as error:  # which says nothing of what is in it, so it is not left out
+        problem = f"cannot be listed: {error.strerror}."
+        raise ArchiveError(folder, problem, advice="Check the disk, and its rights.") from error
     for entry in found:
         name, place = entry.name, f"{folder}/{entry.name}"
         is_file = is_folder = False

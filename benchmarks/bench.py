@@ -193,6 +193,18 @@ GROUPS = {
         {"export": Row("**this loader, export**", "batches", "batches", "export", archives="256")},
         "tree-256",
     ),
+    "batches_cold": Group(
+        "Training batches of originals from a cold disk, two workers",
+        "images a second",
+        {
+            "in_place": Row(
+                "**this loader, in place**", "batches", "batches", "in_place", prepared=True
+            ),
+            "stream": Row("**this loader, streaming**", "batches", "batches", "stream"),
+        },
+        count=5120,
+        storages=("local",),
+    ),
 }
 
 

@@ -52,6 +52,18 @@ def beside_limit(group: Found, storage: str) -> Cell:
     return cell
 
 
+def of_a_core(group: Found) -> Cell:
+    """Return what writes the images that a second of a core's time makes, with the spread."""
+
+    def cell(key: str) -> str:
+        rounds = [one for some in group["rounds"].get(key, {}).values() for one in some]
+        every = [one["images"] / one["cpu"] for one in rounds if "cpu" in one]
+        spread = f" ({number(min(every))} to {number(max(every))})" if len(every) > 1 else ""
+        return middle(every) + spread
+
+    return cell
+
+
 def largest(group: Found, name: str) -> Cell:
     """Return what writes the greatest of a figure in bytes, in MB."""
 
@@ -80,6 +92,8 @@ def groups(every: Found) -> str:
         measured = {name for rows in group["rounds"].values() for name in rows}
         titles = {name: title for name, title in STORAGES.items() if name in measured}
         cells = {title: beside_limit(group, name) for name, title in titles.items()}
+        if group["title"].startswith("Training batches"):
+            cells["a second of a core's time"] = of_a_core(group)
         if any(
             "disk" in one for rows in group["rounds"].values() for s in rows.values() for one in s
         ):

@@ -152,7 +152,7 @@ def _parts_of(report: Report, strict: bool) -> list[Part]:
             report.problems[f"{_first_line(error)} What follows was not looked at."] = []
     if split == "train":
         report.add_figure("classes", len(parts), NUM_CLASSES, strict)
-    return [part for part in parts if part.size]
+    return parts
 
 
 def _rows_of(
@@ -228,6 +228,7 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
     Of an index it is looked whether each image is where its row says.
     """
     what = f"an index of {plan.in_place}" if plan.in_place else "with the images"
+    what += ", at a URL, where its images are not looked at" * _is_far(plan)
     report = Report(plan.split, str(data), shards=f"{plan.shards:,} shard(s), {what}")
     report.add_figure("images", plan.rows, SOURCES[plan.split].num_examples, strict)
     others = {path.name for path in data.glob(f"{plan.split}-*.parquet")} - set(plan.names())
@@ -244,16 +245,23 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
 
 def _read_shard(path: Path, plan: Plan, report: Report) -> None:
     """Note what is wrong with the pages of a shard, and with the images that it points to."""
-    is_here = plan.in_place and not is_url(absolute(os.getenv(FOLDER_VARIABLE, "")))
+    is_here = plan.in_place and not _is_far(plan)
     places: list[str] = []
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(ROWS_IN_A_GROUP):
-                if is_here:  # at a URL, each image would be a request
+                if is_here:
                     places.extend(batch["image"].field("path").to_pylist())
     except (OSError, pa.ArrowException) as error:
         report.problems.add("shards with damaged pages", f"{path.name}: {_first_line(error)}")
     try:
-        report.problems.add("images that are not where the index says", *missing_images(places))
-    except ArchiveError as error:
+        for name in missing_images(places):
+            report.problems.add("images that are not where the index says", name)
+    except (ArchiveError, OSError) as error:
         report.add_error(error)
+
+
+def _is_far(plan: Plan) -> bool:
+    """Tell whether an index is of an archive behind a URL, where each image would be a request."""
+    named = plan.in_place is not None and not os.path.isabs(plan.in_place)
+    return named and is_url(absolute(os.getenv(FOLDER_VARIABLE, "")))

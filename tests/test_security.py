@@ -187,3 +187,9 @@ def test_a_huge_member_does_not_fill_the_memory(tmp_path: Path) -> None:
         read(quoted(tmp_path / VAL), f"0-{size}/{name}")
     with pytest.raises(ArchiveError, match="more than any image"):
         list(imagenet2012.load(tmp_path, split="validation", streaming=True))
+
+
+def test_a_row_leads_to_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    with pytest.raises(ArchiveError, match="is not called as an image"):
+        list(imagenet2012.read_images([{"bytes": None, "path": str(tmp_path / "secret")}]))

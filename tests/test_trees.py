@@ -1,5 +1,6 @@
 """Trees that were extracted by halves, of links, with faults: the right rows, or what is wrong."""
 
+import errno
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import datasets
 import fakes
 import layouts
 import pytest
-from conftest import Archives
+from conftest import Archives, patch_os
 from layouts import TRAIN, VAL
 from PIL import Image
 
@@ -254,3 +255,22 @@ def test_a_class_tar_of_other_names_may_be_extracted(tmp_path: Path) -> None:
     )
     with pytest.raises(ArchiveError, match=r"n01440764_1\.jpg(.|\n)*extract this one"):
         next(iter(stream))
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without checks: its images would be missing from the copy for good."""
+    for wnid in ("n01440764", "n01443537"):
+        (tmp_path / "train" / wnid).mkdir(parents=True)
+        (tmp_path / "train" / wnid / f"{wnid}_1.JPEG").write_bytes(fakes.jpeg(1))
+    scandir = os.scandir
+
+    def failing(path: Any = ".") -> Any:
+        if str(path).endswith("train/n01443537"):
+            raise OSError(errno.EIO, "Input/output error")
+        return scandir(path)
+
+    patch_os(monkeypatch, "scandir", failing)
+    with pytest.raises(ArchiveError, match="n01443537: cannot be listed: Input/output"):
+        imagenet2012.load(tmp_path, split="train", **cache)

@@ -6,6 +6,7 @@ is what its documentation says. The first batches are not timed.
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from protocol import timed
 
 BATCH, WORKERS, SIZE = bare.LOADER["batch_size"], bare.LOADER["num_workers"], 224
 SKIPPED = 10  # batches: workers start, and fill what is fetched ahead
-MINE = ("in_place", "pillow", "export")
+MINE = ("in_place", "pillow", "export", "stream")
 
 
 def jpegs(folder: Path) -> list[tuple[Path, int]]:
@@ -31,8 +32,21 @@ def jpegs(folder: Path) -> list[tuple[Path, int]]:
 # ------------------------------------------------------------------------- this loader
 
 
+def my_rows(args: argparse.Namespace) -> Any:
+    """Return the dataset, which is prepared already or now."""
+    import datasets
+    import imagenet2012
+
+    cache = {"cache_dir": str(args.work / "cache"), "split": "train"}
+    if args.variant == "export":
+        return datasets.load_dataset(str(args.archives), **cache)
+    name = None if args.variant == "stream" else "in_place"
+    more = {"streaming": name is None, "verification_mode": "no_checks"}
+    return imagenet2012.load(args.archives, name, **cache, **more)
+
+
 def this_loader(args: argparse.Namespace) -> Any:
-    """Return the training loop of the README, in place or of an export; or with Pillow's images."""
+    """Return the training loop of the README: in place, of an export, of a stream, by Pillow."""
     import datasets
     import imagenet2012
     import torch
@@ -58,14 +72,15 @@ def this_loader(args: argparse.Namespace) -> Any:
             images = torch.cat([crop(jpeg) for jpeg in imagenet2012.read_images(batch["image"])])
         return {"image": images, "label": torch.tensor(batch["label"])}
 
-    cache = {"cache_dir": str(args.work / "cache"), "split": "train"}
-    if args.variant == "export":
-        rows = datasets.load_dataset(str(args.archives), **cache)
-    else:
-        checks = {"verification_mode": "no_checks"}
-        rows = imagenet2012.load(args.archives, "in_place", **cache, **checks)
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return transform({name: [row[name] for row in rows] for name in rows[0]})
+
+    rows = my_rows(args)
     if args.variant != "pillow":
         rows = rows.cast_column("image", datasets.Image(decode=False))
+    if args.variant == "stream":
+        rows = rows.shuffle(seed=0, buffer_size=1000, max_buffer_input_shards=1)
+        return DataLoader(rows, collate_fn=collate, drop_last=True, **bare.LOADER)
     rows = rows.with_transform(transform)
     sampler = BatchSampler(RandomSampler(rows), BATCH, drop_last=True)
     return DataLoader(rows, sampler=sampler, batch_size=None, num_workers=WORKERS)
@@ -161,7 +176,9 @@ LOADERS = {
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Convert the images for webdataset or FFCV."""
+    """Convert the images for webdataset or FFCV; prepare those in place."""
+    if args.variant in MINE:
+        return len(my_rows(args))
     found = jpegs(args.archives)
     if args.variant == "webdataset":
         import random
@@ -185,17 +202,27 @@ def prepare(args: argparse.Namespace) -> int:
     return len(found)
 
 
+def cpu_seconds() -> float:
+    """Return the time that this process and its workers have computed."""
+    own = Path("/proc/self")
+    workers = " ".join(path.read_text() for path in own.glob("task/*/children")).split()
+    stats = [(path / "stat").read_text() for path in (own, *map(own.parent.joinpath, workers))]
+    ticks = [sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
 def batches(args: argparse.Namespace) -> Result:
     """Time `count` images of the loader, whose workers are at work already."""
     loader = LOADERS[args.variant](args)
     coming: Iterator[Any] = itertools.chain.from_iterable(loader for _ in itertools.count())
     for _ in range(SKIPPED):
         next(coming)
-    wanted = args.count // BATCH
+    wanted, before = args.count // BATCH, cpu_seconds()
     with timed() as timer:
         for _ in range(wanted):
             next(coming)
-    return {"seconds": timer.seconds, "images": wanted * BATCH}
+    cpu = cpu_seconds() - before
+    return {"seconds": timer.seconds, "images": wanted * BATCH, "cpu": cpu}
 
 
 if __name__ == "__main__":
