@@ -9,8 +9,9 @@ from pathlib import Path
 
 import fakes
 from imagenet2012.ilsvrc2012 import CLUTTER, SOURCES
+from imagenet2012.regions import Part
 
-from imagenet2012 import ArchiveError, regions, storage, tar_reader
+from imagenet2012 import ArchiveError, storage, tar_reader
 
 PATTERN = SOURCES["validation"].image
 Files = list[tuple[str, bytes]]
@@ -58,7 +59,7 @@ def judge(data: bytes) -> Files | None:
 def read(path: Path, regions: int) -> Files:
     """Return what the reader finds in all the regions of a flat archive."""
     file = storage.DiskFile(str(path))
-    part = regions.Part(str(path), 0, file.size)
+    part = Part(str(path), 0, file.size)
     reader = tar_reader.TarReader(file, part, PATTERN)
     return [
         (member.name, reader.read(member))
