@@ -188,8 +188,9 @@ def check_in_place(path: str, options: Options) -> None:
 
     They hold its name alone, which is looked for in the folder that ``IMAGENET2012_DIR`` names.
     """
+    if not is_url(path):
+        return
     folder, _, name = path.rpartition("/")
-    problem = advice = ""
     if options:
         problem = "in place, images are read without storage_options, which rows do not hold."
         advice = "Put credentials and endpoint where the file system looks for them by itself: for "
@@ -200,8 +201,9 @@ def check_in_place(path: str, options: Options) -> None:
     elif absolute(os.getenv(FOLDER_VARIABLE, "")) != folder:
         problem = "rows in place hold only its name, and it would not be found by that."
         advice = f"Type this before the program starts: export {FOLDER_VARIABLE}={folder}"
-    if problem and is_url(path):
-        raise ArchiveError(path, problem, advice=advice)
+    else:
+        return
+    raise ArchiveError(path, problem, advice=advice)
 
 
 def place_of(file: File, member: Member) -> str:

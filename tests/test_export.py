@@ -337,6 +337,13 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
+def start_export(archives: Path, tmp_path: Path, *options: str) -> "subprocess.Popen[str]":
+    return start(tmp_path, "export", archives, tmp_path / "out", "--no-checks", *options)
+
+
+RESIZED = ("--num-proc", "2", "--shard-size", "500kB", "--size", "100")
+
+
 def wait_for_shards(process: "subprocess.Popen[str]", output: Path) -> None:
     """Wait until some shards are written."""
     while process.poll() is None and len(list(output.glob("data/*.parquet"))) < 3:
@@ -347,16 +354,13 @@ def wait_for_shards(process: "subprocess.Popen[str]", output: Path) -> None:
 @pytest.mark.parametrize("kill", [os.kill, getattr(os, "killpg", None)])
 def test_killed(kill: Callable[[int, int], None], many: Path, tmp_path: Path) -> None:
     """Alone, or with its workers; what is there is whole, and a second run completes it."""
-    options = ("--num-proc", "2", "--shard-size", "500kB", "--size", "100")
-    process = start(tmp_path, "export", many, tmp_path / "out", "--no-checks", *options)
+    process = start_export(many, tmp_path, *RESIZED)
     wait_for_shards(process, tmp_path / "out")
     kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=HANG)  # which waits for all workers that could write to it
     assert process.returncode == -signal.SIGKILL
     first = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("data/*.parquet")}
-    _, errors = start(
-        tmp_path, "export", many, tmp_path / "out", "--no-checks", *options
-    ).communicate(timeout=HANG)
+    _, errors = start_export(many, tmp_path, *RESIZED).communicate(timeout=HANG)
     assert (tmp_path / "out" / "README.md").exists(), errors
     assert first and all(path.stat().st_mtime_ns == time for path, time in first.items())
     assert not list(tmp_path.glob("out/data/.*"))
@@ -367,19 +371,7 @@ def test_killed(kill: Callable[[int, int], None], many: Path, tmp_path: Path) ->
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_ctrl_c(many: Path, tmp_path: Path) -> None:
     """As a terminal does it, to all processes."""
-    process = start(
-        tmp_path,
-        "export",
-        many,
-        tmp_path / "out",
-        "--no-checks",
-        "--num-proc",
-        "2",
-        "--shard-size",
-        "500kB",
-        "--size",
-        "100",
-    )
+    process = start_export(many, tmp_path, *RESIZED)
     wait_for_shards(process, tmp_path / "out")
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=HANG)
@@ -388,17 +380,7 @@ def test_ctrl_c(many: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_terminal_there_is_a_line_for_each_shard(many: Path, tmp_path: Path) -> None:
-    process = start(
-        tmp_path,
-        "export",
-        many,
-        tmp_path / "out",
-        "--no-checks",
-        "--num-proc",
-        "1",
-        "--shard-size",
-        "2MB",
-    )
+    process = start_export(many, tmp_path, "--num-proc", "1", "--shard-size", "2MB")
     output, errors = process.communicate(timeout=HANG)
     shards = [path.name for path in sorted(tmp_path.glob("out/data/*.parquet"))]
     assert [line for line in output.splitlines() if line.endswith("is written.")] == [
