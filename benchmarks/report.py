@@ -52,12 +52,16 @@ def beside_limit(group: Found, storage: str) -> Cell:
     return cell
 
 
+def rounds_of(group: Found, key: str, name: str) -> list[Found]:
+    """Return what was measured of a row in all storages and rounds, where there is this figure."""
+    return [one for some in group["rounds"].get(key, {}).values() for one in some if name in one]
+
+
 def of_a_core(group: Found) -> Cell:
     """Return what writes the images that a second of a core's time makes, with the spread."""
 
     def cell(key: str) -> str:
-        rounds = [one for some in group["rounds"].get(key, {}).values() for one in some]
-        every = [one["images"] / one["cpu"] for one in rounds if "cpu" in one]
+        every = [one["images"] / one["cpu"] for one in rounds_of(group, key, "cpu")]
         spread = f" ({number(min(every))} to {number(max(every))})" if len(every) > 1 else ""
         return middle(every) + spread
 
@@ -68,8 +72,7 @@ def largest(group: Found, name: str) -> Cell:
     """Return what writes the greatest of a figure in bytes, in MB."""
 
     def cell(key: str) -> str:
-        rounds = [one for some in group["rounds"].get(key, {}).values() for one in some]
-        sizes = [one[name] for one in rounds if name in one]
+        sizes = [one[name] for one in rounds_of(group, key, name)]
         return f"{max(sizes) / 1e6:,.0f}" if sizes else "-"
 
     return cell
@@ -92,11 +95,9 @@ def groups(every: Found) -> str:
         measured = {name for rows in group["rounds"].values() for name in rows}
         titles = {name: title for name, title in STORAGES.items() if name in measured}
         cells = {title: beside_limit(group, name) for name, title in titles.items()}
-        if group["title"].startswith("Training batches"):
+        if any(rounds_of(group, key, "cpu") for key in group["rounds"]):
             cells["a second of a core's time"] = of_a_core(group)
-        if any(
-            "disk" in one for rows in group["rounds"].values() for s in rows.values() for one in s
-        ):
+        if any(rounds_of(group, key, "disk") for key in group["rounds"]):
             cells["more disk, MB"] = largest(group, "disk")
             cells["peak memory, MB"] = largest(group, "peak")
         text = table(group["titles"], cells)
