@@ -152,7 +152,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if kwargs.get("features"):
             kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
         # A batch of images is held in memory; one of rows in place takes 64 kB where it is loaded.
-        batch = 10_000 if name == "in_place" else 100
+        batch = 10_000 if name == "in_place" else 64
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
         super().__init__(cache_dir=cache_dir, **kwargs)
@@ -298,7 +298,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[str, pa.Table]]:
         """Yield examples in tables, for preparing."""
         # Several versions of `datasets` count rows by shards wrongly unless the key is a string.
-        tables = tables_of(self._rows(**kwargs), self._writer_batch_size or 100)
+        tables = tables_of(self._rows(**kwargs), self._writer_batch_size)
         if self.config.name == "default":  # in place there is little to write meanwhile
             tables = prefetched(tables)
         try:

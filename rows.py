@@ -235,7 +235,7 @@ def in_turns(
             file.announce(offset, size)
         held.clear()
 
-    followed = map(_with_error, streams)
+    followed = map(with_error, streams)
     while group := list(itertools.islice(followed, width)):
         found = [deque[T | Exception]() for _ in group]
         pairs = [
@@ -246,7 +246,7 @@ def in_turns(
         yield from map(_raising, found)
 
 
-def _with_error(stream: Iterator[T]) -> Iterator[T | Exception]:
+def with_error(stream: Iterator[T]) -> Iterator[T | Exception]:
     """Yield the items of a stream and, last, the error that ends it."""
     try:
         yield from stream

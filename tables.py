@@ -1,15 +1,17 @@
 """Rows as Arrow tables, the next one made while the last is written."""
 
+import contextlib
 import itertools
 import os
+import queue
+import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .rows import Row
+from .rows import Row, with_error
 
 MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
 
@@ -22,8 +24,8 @@ def tables_of(rows: Iterator[Row], length: int) -> Iterator[pa.Table]:
         chosen.append(row)
         volume += len(row.data or b"")
         if len(chosen) >= length or volume > MAX_TABLE_BYTES:
-            yield table_of(chosen)
-            chosen, volume = [], 0
+            table, chosen, volume = [table_of(chosen)], [], 0
+            yield table.pop()  # not held while the next one is made
     if chosen:
         yield table_of(chosen)
 
@@ -43,18 +45,28 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def prefetched(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield items, of which a thread makes the next one while one is used.
+    """Yield items, of which a thread makes the next while one is used; raise what it raises."""
+    made: queue.Queue[Any] = queue.Queue(1)
+    ended = threading.Event()
 
-    Unlike those of `concurrent.futures`, it does not keep the process from ending while it waits.
-    """
-    thread = ThreadPool(1)
+    def make() -> None:
+        for item in itertools.chain(with_error(items), [None]):
+            made.put(item)
+            del item
+            if ended.is_set():
+                return
+
+    # Unlike those of `concurrent.futures`, it does not keep the process from ending while it waits.
+    threading.Thread(target=make, daemon=True).start()
     try:
-        made = thread.apply_async(next, (items, None))
         while (item := made.get()) is not None:
-            made = thread.apply_async(next, (items, None))
+            if isinstance(item, Exception):
+                raise item
             yield item
     finally:
-        thread.close()
+        ended.set()
+        with contextlib.suppress(queue.Empty):  # for which it may be waiting
+            made.get_nowait()
 
 
 def repeated_name(folder: str, prefix: str) -> str | None:
