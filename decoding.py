@@ -1,5 +1,6 @@
 """Decoding: three channels, upright, an error that names the image, a batch announced."""
 
+import contextlib
 import dataclasses
 import io
 import re
@@ -8,21 +9,11 @@ from typing import Any
 
 import datasets
 import PIL.Image
+import PIL.ImageOps
 
 from .in_place import PREFIX, announce_place, read_place
 from .storage import ahead, is_url
 
-ORIENTATION = 0x0112  # the EXIF tag
-TURNS = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
-}
-METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # Pillow names a file in memory, which says nothing, and is another one at each run.
 _OBJECT = re.compile(r" <_io\.BytesIO object at 0x[0-9a-fA-F]+>")
 
@@ -48,37 +39,17 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
         image.load()
-        image = upright(image)
+        # Broken metadata have many ways to fail, and pixels do not depend on them.
+        with contextlib.suppress(Exception):
+            PIL.ImageOps.exif_transpose(image, in_place=True)
         return image.convert(mode) if mode and image.mode != mode else image
     except Exception as error:
-        named = naming(error, name)
-        if named is error:
+        text = _OBJECT.sub("", str(error)) or type(error).__name__  # a `MemoryError` has no text
+        error.args = (f"{name}: {text}" if name else text,)
+        if name in str(error):
             raise
-        raise named from error
-
-
-def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Turn an image as its EXIF orientation says; leave it as it is if that cannot be read."""
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # broken metadata have many ways to fail, and pixels do not depend on them
-        return image
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    for key in METADATA:  # else it could be turned twice
-        turned.info.pop(key, None)
-    return turned
-
-
-def naming(error: Exception, name: str) -> Exception:
-    """Return the same error with the image's name in its message, or an `OSError` that has it."""
-    text = _OBJECT.sub("", str(error)) or type(error).__name__  # a `MemoryError` has no text
-    if not name:
-        return error
-    error.args = (f"{name}: {text}",)
-    # Some errors make their text of something else, as `OSError` and `UnicodeDecodeError` do.
-    return error if name in str(error) else OSError(f"{name}: {type(error).__name__}: {text}")
+        # Some make their text of something else, as other `OSError` and `UnicodeDecodeError` do.
+        raise OSError(f"{name}: {type(error).__name__}: {text}") from error
 
 
 # ------------------------------------------------------------------------- batches of images

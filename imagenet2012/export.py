@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from imagenet2012.archives import check_space
-from imagenet2012.decoding import naming, read_images, upright
+from imagenet2012.decoding import decode_image, read_images
 from imagenet2012.ilsvrc2012 import SOURCES, without_secrets
 from imagenet2012.in_place import PREFIX
 from imagenet2012.regions import MEAN_IMAGE_BYTES
@@ -293,18 +293,14 @@ def resized(data: bytes, name: str, size: int, quality: int | None) -> bytes:
     """Return an image whose shortest side is `size` pixels, upright, as an RGB JPEG.
 
     Images that are as small or smaller keep their bytes. Colour profiles, which `datasets` does not
-    apply either, are dropped. What Pillow raises if it cannot be decoded names the image.
+    apply either, are dropped. Raises what `decode_image` does.
     """
-    try:
-        opened = Image.open(io.BytesIO(data))
-        if min(opened.size) <= size:
-            return data
-        image = upright(opened).convert("RGB")
-    except Exception as error:
-        raise naming(error, name) from error
+    image = decode_image(data, name)
+    if min(image.size) <= size:
+        return data
     buffer = io.BytesIO()
     smaller = ImageOps.cover(image, (size, size), Image.Resampling.LANCZOS)
-    smaller.save(buffer, "JPEG", quality=quality or 90)
+    smaller.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 

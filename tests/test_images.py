@@ -15,7 +15,6 @@ import PIL.ImageOps
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imagenet2012.decoding import upright
 
 import imagenet2012
 from rows import contents
@@ -202,7 +201,6 @@ def test_it_is_turned_if_its_metadata_say_so_whatever_else_they_hold(name: str) 
     if name in TURNED:
         expected = expected.transpose(PIL.Image.Transpose.ROTATE_270)
     assert same(decoded, expected)
-    assert same(upright(decoded), decoded)  # it does not say so any more
 
 
 @pytest.mark.loading
@@ -227,7 +225,11 @@ ENTRIES = st.lists(st.tuples(TAGS, KINDS, COUNTS, st.binary(min_size=4, max_size
 def test_any_metadata(entries: list, six: tuple, after: bytes, end: int) -> None:
     block = fakes.exif(*six, *entries, after=after)[:end]
     data = jpeg(block)
-    decoded = imagenet2012.decode_image(data)  # as it is of a picture that Pillow decodes
+    try:  # Pillow does not open a JPEG with a resolution of no numbers
+        PIL.Image.open(io.BytesIO(data))
+    except PIL.UnidentifiedImageError:
+        return
+    decoded = imagenet2012.decode_image(data)
     try:
         transposed = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(data)))
     except Exception:
