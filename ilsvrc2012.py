@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import re
-import urllib.parse
 from typing import Any, NamedTuple
 
 import fsspec
@@ -126,8 +125,8 @@ class ArchiveError(ValueError):
     def __init__(
         self, path: str, problem: str, offset: int | None = None, advice: str = ""
     ) -> None:
-        self.path, self.problem = without_secrets(path), text_without_secrets(problem)
-        self.offset, self.advice = offset, text_without_secrets(advice)
+        self.path, self.problem = without_secrets(path), without_secrets(problem)
+        self.offset, self.advice = offset, without_secrets(advice)
         place = "" if offset is None else f", at byte {offset:,}"
         advice = self.advice or (
             "The archive is damaged, incomplete or not an original one. Compare it with the "
@@ -141,33 +140,14 @@ class ArchiveError(ValueError):
         return type(self), (self.path, self.problem, self.offset, self.advice)
 
 
-# In their URLs `?` and `#` are characters of keys, and what stands before `@` is a container; only
-# a `user:password@` would be a secret.
-OBJECT_STORES = ("abfs", "abfss", "az", "gcs", "gs", "hf", "memory", "oci", "oss", "s3", "s3a")
-_NEXT_IN_CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")
-_URL_IN_TEXT = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.:-]*://[^\s'\"<>]+")
+# What may be secret in URLs: the user and password before a host, and the query and fragment of
+# HTTP, as in signed URLs. Those of object stores have containers before `@`, and `?` in keys.
+_USER = re.compile(
+    r"(?<=://)[^\s/@:]*:(?!\d+/)(?:(?!://)[^\s@])*@|(?:(?<=http://)|(?<=https://))[^\s/@]*@", re.I
+)
+_QUERY = re.compile(r"(https?://[^\s?#'\"<>]*)[?#][^\s'\"<>]*", re.I)
 
 
-def without_secrets(url: str) -> str:
-    """Return a path as it is, and each URL of a chain without user, password, query, fragment."""
-    return "::".join(map(_public_part, _NEXT_IN_CHAIN.split(url)))
-
-
-def text_without_secrets(text: str) -> str:
-    """Return a text, and each URL in it as `without_secrets` does."""
-    return _URL_IN_TEXT.sub(lambda found: without_secrets(found[0]), text)
-
-
-def _public_part(url: str) -> str:
-    scheme, mark, _ = url.partition("://")
-    if not mark or "/" in scheme:  # a path
-        return url
-    try:
-        parts = urllib.parse.urlsplit(url)
-        user, _, host = parts.netloc.rpartition("@")
-        if scheme.lower() in OBJECT_STORES:
-            return url.replace(f"{user}@", "", 1) if ":" in user else url
-        _ = parts.port  # no number if a password has `/`, `?` or `#` in it, which should be quoted
-    except ValueError:
-        return f"{scheme}://…"
-    return f"{scheme}://{host}{parts.path}"
+def without_secrets(text: str) -> str:
+    """Return a path or text, the URLs in it without user, password, query and fragment."""
+    return _QUERY.sub(r"\1", _USER.sub("", text))

@@ -15,7 +15,7 @@ import fsspec
 import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
-from .ilsvrc2012 import ArchiveError, text_without_secrets, without_secrets
+from .ilsvrc2012 import ArchiveError, without_secrets
 from .regions import BLOCK, Region, Status
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
@@ -96,7 +96,7 @@ def identity(info: dict[str, Any]) -> str:
 
 def words_of(error: BaseException, url: str) -> str:
     """Return an error's name and text without what in the URL may be secret."""
-    text = text_without_secrets(str(error).replace(url, without_secrets(url)))
+    text = without_secrets(str(error))
     return f"{type(error).__name__}: {text}".rstrip(": .")
 
 
@@ -107,8 +107,7 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
 
 # ------------------------------------------------------------------------- files
 
-RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
-RETRY_UNTIL = 60  # seconds since the first try
+RETRY_AFTER = (0.1, 1, 4)  # seconds, besides what the file system itself retries
 DISK = fsspec.filesystem("file", auto_mkdir=True)
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
@@ -167,7 +166,7 @@ class RemoteFile:
         if offset + size > self.size:
             missing = offset + size - self.size
             raise ArchiveError(self.path, f"ends where {missing:,} more bytes belong.", offset)
-        pauses, until = iter(RETRY_AFTER), time.monotonic() + RETRY_UNTIL
+        pauses = iter(RETRY_AFTER)
         while True:
             try:
                 return self._read_once(offset, size)
@@ -178,9 +177,9 @@ class RemoteFile:
                 if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
                     self._raise_changed()
                 # A `ValueError` is a server that sends the whole object instead of a range of it.
-                is_final = isinstance(error, FileNotFoundError | PermissionError | ValueError)
-                pause = next(pauses, RETRY_UNTIL)
-                if is_final or time.monotonic() + pause >= until:
+                kinds = FileNotFoundError | PermissionError | TimeoutError | ValueError
+                is_final = isinstance(error, kinds)
+                if is_final or (pause := next(pauses, 0)) == 0:
                     problem = f"cannot be read: {words_of(error, self.path)}."
                     raise ArchiveError(self.path, problem, offset, CHECK) from None
             time.sleep(pause)

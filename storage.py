@@ -16,7 +16,7 @@ from typing import TypeVar
 import datasets
 import fsspec
 
-from .ilsvrc2012 import ArchiveError, text_without_secrets
+from .ilsvrc2012 import ArchiveError, without_secrets
 from .regions import BLOCK, Region, Status
 from .remote import InOrder, Options, RemoteFile, list_folder, look_at
 
@@ -27,7 +27,7 @@ logger = datasets.logging.get_logger("datasets.imagenet2012")
 
 def _leave_out_secrets(record: logging.LogRecord) -> bool:
     """Strike out of a warning what in its URLs may be secret."""
-    record.msg, record.args = text_without_secrets(record.getMessage()), ()
+    record.msg, record.args = without_secrets(record.getMessage()), ()
     return True
 
 

@@ -18,7 +18,7 @@ import fsspec
 import pytest
 import web_server
 from conftest import HANG, ROOT, Archives, run_python
-from imagenet2012.ilsvrc2012 import text_without_secrets, without_secrets
+from imagenet2012.ilsvrc2012 import without_secrets
 from imagenet2012.storage import FOLDER_VARIABLE
 
 import imagenet2012
@@ -291,12 +291,8 @@ def test_a_lasting_failure_is_named(folder: str, store: object_store.Store) -> N
         next(iter(streamed))
 
 
-def test_a_server_that_is_silent_for_long_is_given_up(
-    web: web_server.Web, cache: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_is_silent_for_long_is_given_up(web: web_server.Web, cache: Options) -> None:
     aiohttp = pytest.importorskip("aiohttp")
-    monkeypatch.setattr(remote, "RETRY_UNTIL", 1)
-    monkeypatch.setattr(remote, "RETRY_AFTER", (0.01,) * 10_000)
     web.hangs.set()
     options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(0.3)}}
     with pytest.raises(ArchiveError, match=r"cannot be read: .*[Tt]imeout"):
@@ -474,8 +470,8 @@ def test_one_bucket_name_on_two_endpoints_never_mixes(
         ("HTTPS://PW@h/x#token=PW", "HTTPS://h/x"),
         ("http://h?sig=PW", "http://h"),
         ("http://[::1]:80/x?PW", "http://[::1]:80/x"),
-        ("http://user:PW/PW@h/x", "http://…"),  # these should be quoted
-        ("http://user:PW#PW@h/x", "http://…"),
+        ("http://user:PW/PW@h/x", "http://h/x"),  # these should be quoted
+        ("http://user:PW#PW@h/x", "http://h/x"),
         ("simplecache::http://u:PW@h/f?sig=PW::PW", "simplecache::http://h/f"),
         ("zip://x.tar::https://u:PW@h/a.zip?PW", "zip://x.tar::https://h/a.zip"),
         ("s3://KEY:PW@bucket/x", "s3://bucket/x"),
@@ -488,7 +484,7 @@ def test_secrets_are_struck_out_of_urls(url: str, said: str | None) -> None:
     assert without_secrets(url) == (said or url)
     error = ArchiveError(url, f"is at {url}.", advice=f"Look at {url}")
     assert "PW" not in str(error) + repr(vars(error))
-    text = text_without_secrets(f"403, message='Forbidden', url='{url}' and more")
+    text = without_secrets(f"403, message='Forbidden', url='{url}' and more")
     assert "PW" not in text and text.startswith("403, message='Forbidden', url='")
 
 
