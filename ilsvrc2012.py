@@ -50,7 +50,7 @@ class Source:
     file_names: tuple[str, ...]  # the first is today's name
     image: re.Pattern[str]  # its images' names; the group is the wnid, or the number of a label
     num_examples: int
-    in_class: tuple[int, int] | None = None  # fewest and most images in a class
+    in_class: tuple[int, int]  # fewest and most images in a class; of the test split unknown
     size: int | None = None  # bytes
     sha256: str | None = None
 
@@ -76,6 +76,7 @@ SOURCES: dict[str, Source] = {
         ("ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar"),
         re.compile(r"ILSVRC2012_test_(\d{8})\.JPEG", re.ASCII),
         100_000,
+        (0, 100_000),
         sha256="9cf7f8249639510f17d3d8a0deb47cd22a435886ba8e29e2b3223e65a4079eb4",
     ),
 }

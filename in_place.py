@@ -33,9 +33,6 @@ from .trees import in_threads
 
 PREFIX = "imagenet2012://"
 Place = tuple[str, int, int, str]  # path of the archive, offset, size, file name
-# Larger images are rare: of these the header is read first, so that a forged size is found out
-# before so much is read.
-LARGE_IMAGE = 1 << 20
 
 # The bytes of a path need not be UTF-8.
 _quoted = functools.lru_cache(8)(functools.partial(quote, safe="", errors="surrogateescape"))
@@ -137,10 +134,8 @@ def _read_proven(file: File, offset: int, size: int, name: str) -> bytes | None:
     """Return the bytes of an image, or None unless the header before them is that of the image."""
     if not _fits(file, offset, size):
         return None
-    if size > LARGE_IMAGE and not _is_there(file, offset, size, name):
-        return None
-    block, data = file.read_member(offset, size)
-    return data if _is_header_of(block, name, size) else None
+    data = file.read(offset, BLOCK + size)
+    return data[BLOCK:] if _is_header_of(data[:BLOCK], name, size) else None
 
 
 # ------------------------------------------------------------------------- which archive
@@ -249,7 +244,7 @@ def announce_place(path: str) -> None:
         file = open_named(named)
     except (OSError, ValueError):
         return  # the read says what is wrong
-    if size <= LARGE_IMAGE and _fits(file, offset, size):
+    if _fits(file, offset, size):
         file.announce(offset, BLOCK + size)
 
 

@@ -16,7 +16,7 @@ import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, without_secrets
-from .regions import BLOCK, Region, Status
+from .regions import Region, Status
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
@@ -212,11 +212,6 @@ class RemoteFile:
         if identity(getattr(file, "details", None) or {}) not in ("", self.version):
             self._raise_changed()
         return file
-
-    def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
-        """Return the header at `offset` and the `size` bytes that follow it, by one request."""
-        data = self.read(offset, BLOCK + size)
-        return data[:BLOCK], data[BLOCK:]
 
     def in_order(self, region: Region, alone: bool) -> "InPieces":
         """Return the file for reading a region of it from first to last; see `InOrder`.

@@ -17,7 +17,7 @@ import datasets
 import fsspec
 
 from .ilsvrc2012 import ArchiveError, without_secrets
-from .regions import BLOCK, Region, Status
+from .regions import Region, Status
 from .remote import InOrder, Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def entries(folder: str, options: Options = None) -> list[str]:
 
 # ------------------------------------------------------------------------- files read by offset
 
-MAX_IMAGE_BYTES = 1 << 29  # keeps a forged size from filling the memory; the largest is 16 MB
+MAX_IMAGE_BYTES = 1 << 26  # keeps a forged size from filling the memory; the largest is 16 MB
 HAS_PREAD = hasattr(os, "pread")  # Windows has none
 HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
 OPEN_FILES = 64  # at most: of class tars in files of their own a thousand are read in turn
@@ -188,13 +188,6 @@ class DiskFile:
                 for start in range(offset, offset + size, ANNOUNCED_BYTES):
                     step = min(ANNOUNCED_BYTES, offset + size - start)
                     os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)
-
-    def read_member(self, offset: int, size: int) -> tuple[bytes, bytes]:
-        """Return the header at `offset` and the `size` bytes that follow it."""
-        # Two reads, as cutting the bytes out of one would copy them, which costs more. The
-        # header comes second: it is nearly always in a page that the data have brought in.
-        data = self.read(offset + BLOCK, size)
-        return self.read(offset, BLOCK), data
 
     def in_order(self, region: Region, alone: bool) -> InOrder:
         """Return the file for reading a region of it from first to last; see `InOrder`.

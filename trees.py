@@ -216,18 +216,23 @@ def _scan(
 
 def _differences(split: str, parts: tuple[Part, ...], labels: Labels) -> Faults:
     """Return what is missing or too many, as far as the names tell; a class tar's are not read."""
-    found, source = Faults(), SOURCES[split]
-    counts = {p.wnid: p.size // MEAN_IMAGE_BYTES for p in parts if is_folder(p)}
-    if split == "train":
-        assert source.in_class
-        fewest, most = source.in_class
-        odd = [f"{w} has {n:,}" for w, n in counts.items() if not fewest <= n <= most]
-        found.add("missing classes", *sorted(set(labels.wnids).difference(p.wnid for p in parts)))
-        found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
-    total = sum(counts.values())
-    if not found and len(counts) == len(parts) and total != source.num_examples:
-        wanted = f"{total:,} instead of {source.num_examples:,}"
+    fewest = SOURCES["train"].in_class[0]
+    counts = {p.wnid: p.size // MEAN_IMAGE_BYTES if is_folder(p) else fewest for p in parts}
+    found = odd_classes(counts, labels) if split == "train" else Faults()
+    total, expected = sum(counts.values()), SOURCES[split].num_examples
+    if not found and total != expected and all(map(is_folder, parts)):
+        wanted = f"{total:,} instead of {expected:,}"
         found.add("splits with another number of images than the original", wanted)
+    return found
+
+
+def odd_classes(counts: dict[str, int], labels: Labels) -> Faults:
+    """Return which classes are missing beside the original, or have another number of images."""
+    found = Faults()
+    fewest, most = SOURCES["train"].in_class
+    odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
+    found.add("missing classes", *sorted(set(labels.wnids).difference(counts)))
+    found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
     return found
 
 

@@ -24,7 +24,7 @@ from imagenet2012.regions import MEAN_IMAGE_BYTES, Part
 from imagenet2012.rows import Row, RowReader, stretches_of
 from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file, status_of
 from imagenet2012.tar_reader import class_tars
-from imagenet2012.trees import Faults, in_threads, list_tree
+from imagenet2012.trees import Faults, in_threads, list_tree, odd_classes
 
 SHOWN = 5  # places of a problem, unless all are wanted
 ROWS_TO_DECODE, ROWS_TO_LOOK_AT = 20, 1000  # in one go; the first are some 2 MB
@@ -127,8 +127,12 @@ def check_images(split: str, path: str, strict: bool, with_hash: bool, decode: b
     if split != "train":  # of which a class is read at once
         twice = [number for number, count in found.items() if count > 1]
         report.problems.add("numbers of images that appear twice", *twice)
-    if strict:
-        _add_differences(report, found)
+    if strict and split != "train":
+        missing = set(range(1, source.num_examples + 1)).difference(map(int, found))
+        report.problems.add("numbers of images that are missing", *map(str, sorted(missing)))
+    elif strict:
+        counts = {part.wnid: found[part.wnid] for part in parts}
+        report.problems |= odd_classes(counts, read_labels())
     if with_hash:
         _add_hash(report, strict)
     return report
@@ -139,8 +143,8 @@ def _parts_of(report: Report, strict: bool) -> list[Part]:
     split, path, labels = report.split, report.path, read_labels()
     parts: list[Part] = []
     if is_dir(path):
-        found, faults, differences = list_tree(split, path, labels)
-        report.problems |= {**faults, **(differences if strict else {})}
+        found, faults, _ = list_tree(split, path, labels)
+        report.problems |= faults
         parts.extend(found)
     else:
         file = open_file(path)
@@ -194,19 +198,6 @@ def _empty(rows: list[Row]) -> list[str]:
     paths = [row.path for row in rows if os.path.isabs(row.path)]
     found = zip(paths, in_threads(status_of, paths), strict=True)
     return [path for path, status in found if not (status and status.size)]
-
-
-def _add_differences(report: Report, found: Counter[str]) -> None:
-    """Note which images or classes of the original are missing, as far as the names tell."""
-    source = SOURCES[report.split]
-    if report.split != "train":
-        numbers = set(range(1, source.num_examples + 1)).difference(map(int, found))
-        report.problems.add("numbers of images that are missing", *map(str, sorted(numbers)))
-    elif source.in_class and not is_dir(report.path):  # a tree's were told when it was listed
-        fewest, most = source.in_class
-        counts = {wnid: found[wnid] for wnid in read_labels().wnids}
-        odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
-        report.problems.add(f"classes that do not have {fewest} to {most:,} images", *odd)
 
 
 def _add_hash(report: Report, strict: bool) -> None:

@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -263,18 +262,12 @@ def _writer(file: BinaryIO, schema: pa.Schema, plan: Plan, shard: int) -> pq.Par
 @contextlib.contextmanager
 def _named_when_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its name when it is whole and on the disk."""
-    for leftover in path.parent.glob(f".{path.name}.*.unfinished"):
-        leftover.unlink()
-    # A name of its own: where a file system has no locks, another run may be writing the same.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
-    try:
-        with unfinished.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
 
 
 def with_images(rows: pa.Table, plan: Plan) -> pa.Table:

@@ -298,17 +298,6 @@ def test_nothing_is_written_beside_the_images(
     assert fingerprint(folder) == before
 
 
-def test_only_leftovers_of_this_plan_are_removed(write: Write) -> None:
-    output = write("export")
-    (shard, *_) = sorted(output.glob("data/*.parquet"))
-    kept = [f".{shard.name}.crc", f"{shard.name}.bak", ".train-00000-of-00999.parquet.1.unfinished"]
-    for name in (*kept, f".{shard.name}.{'0' * 32}.unfinished"):
-        (shard.parent / name).write_bytes(b"?")
-    shard.unlink()
-    write("export")
-    assert {p.name for p in shard.parent.iterdir() if p.suffix != ".parquet"} == set(kept)
-
-
 def test_the_disk_is_too_small(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the estimate of what is missing, which is that of resized images if they are."""
     members = fakes.flat_images("val", 30, size=(640, 480))

@@ -226,7 +226,7 @@ def test_an_unreadable_sector(
 
     patch_os(monkeypatch, "pread", failing)
     assert dataset[4]["image"].mode == "RGB"
-    with pytest.raises(ArchiveError, match=rf"(?s)train\.tar, at byte {bad:,}: .*Input/output"):
+    with pytest.raises(ArchiveError, match=r"(?s)train\.tar, at byte [\d,]+: .*Input/output"):
         dataset[5]
     monkeypatch.undo()
     assert dataset[5]["image"].mode == "RGB"
