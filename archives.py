@@ -252,16 +252,13 @@ def check_kind(split: str, path: str, options: Options = None) -> None:
 def check_archive(
     split: str, path: str, strict: bool, checks: bool, options: Options = None
 ) -> None:
-    """Check what a file or folder is and, if there are `checks`, its size."""
+    """Check what a file or folder is and, if there are `checks`, hold it to the official size.
+
+    Of another size it is only warned where `strict` is false.
+    """
     check_kind(split, path, options)
-    if checks:
-        check_size(split, path, strict, options)
-
-
-def check_size(split: str, path: str, strict: bool, options: Options = None) -> None:
-    """Hold an archive to its official size; only warn where `strict` is false."""
     expected, status = SOURCES[split].size, status_of(path, options)
-    if not status or status.is_dir or expected in (None, status.size):
+    if not checks or not status or status.is_dir or expected in (None, status.size):
         return
     problem = f"has {status.size:,} bytes, the original {split} archive has {expected:,}."
     cause = f"It was {'cut off' if status.size < expected else 'repacked'}, or is another"

@@ -22,6 +22,7 @@ END_BLOCK = bytes(BLOCK)
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 # Long names (GNU) and records (PAX) for what follows.
 EXTENSIONS = frozenset((b"L", b"K", b"x", b"g", b"X"))
+EXTENSION_BYTES = 1 << 16  # that they may have before a member, together
 KINDS = frozenset(kind[0] for kind in (*REGULAR, *EXTENSIONS, tarfile.DIRTYPE))
 # How `tarfile` reads fields; not documented, but the same since Python 2.
 _any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defined]
@@ -84,21 +85,18 @@ def read_header(block: bytes, offset: int = 0) -> Member | None:
 
 def _read_extended(file: Readable, offset: int, end: int) -> Member:
     """Let `tarfile` read a member that begins with extension headers."""
-    problem = ""
-    for window in (1 << 13, 1 << 20):
-        buffer = io.BytesIO(file.read(offset, min(window, end - offset)))
-        try:
-            with tarfile.open(fileobj=buffer, mode="r:") as tar:
-                info, common = tar.next(), tar.pax_headers
-        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-            problem = f"extension headers that cannot be read ({error})."
-            continue
-        if info is None or info.issparse() or {"path", "size"} & common.keys():
-            problem = "a sparse member or global PAX records of name or size: not supported."
-            break
-        header = offset + info.offset_data - BLOCK
-        return Member(info.name.rpartition("/")[2], info.type, info.size, offset, header)
-    raise ArchiveError(file.path, problem, offset)
+    buffer = io.BytesIO(file.read(offset, min(EXTENSION_BYTES, end - offset)))
+    try:
+        with tarfile.open(fileobj=buffer, mode="r:") as tar:
+            info, common = tar.next(), tar.pax_headers
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        problem = f"extension headers that cannot be read ({error})."
+        raise ArchiveError(file.path, problem, offset) from error
+    if info is None or info.issparse() or {"path", "size"} & common.keys():
+        problem = "a sparse member or global PAX records of name or size: not supported."
+        raise ArchiveError(file.path, problem, offset)
+    header = offset + info.offset_data - BLOCK
+    return Member(info.name.rpartition("/")[2], info.type, info.size, offset, header)
 
 
 def member_at(file: Readable, offset: int, end: int) -> Member | None:

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 
 import datasets
-import numpy as np
 from datasets.exceptions import NonMatchingSplitsSizesError
 
 import imagenet2012
@@ -60,12 +59,11 @@ def main() -> None:
             print(f"{name:<10} {dataset.features[name]}")
         label = dataset.features["label"]
         print(f"label      ClassLabel of {label.num_classes}: {'; '.join(label.names[:3])}; …\n")
-        for row in islice(sheet.sound_rows(dataset, range(len(dataset))), 4):
+        for row in islice(dataset, 4):
             words = label.int2str(row["label"]) if row["label"] >= 0 else "not public"
             print(f"{row['file_name']}  {row['image'].size}  {row['label']:>3}  {words}")
         target = Path("contact_sheet.png")
-        order = np.random.default_rng(0).permutation(len(dataset))
-        sheet.draw(islice(sheet.sound_rows(dataset, order), 32), label.names).save(target)
+        sheet.draw(islice(dataset.shuffle(seed=0), 32), label.names).save(target)
         print(f"\nA contact sheet of {split} images: {target}")
 
 
@@ -73,5 +71,5 @@ if __name__ == "__main__":
     datasets.disable_progress_bars()
     try:
         main()
-    except (imagenet2012.ArchiveError, datasets.exceptions.ManualDownloadError) as error:
+    except (imagenet2012.ArchiveError, OSError, datasets.exceptions.ManualDownloadError) as error:
         sys.exit(str(error))

@@ -333,7 +333,5 @@ def show(
     archives = find_archives(folder)
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
     dataset = load_in_place(folder, split, no_checks)
-    drawn, passed = sheet.draw_some(dataset, output, classes, seed, count)
-    for error in passed:
-        click.echo(f"Passed over: {error}", err=True)
+    drawn = sheet.draw_some(dataset, output, classes, seed, count)
     click.echo(f"{output}: {drawn} {split} images")

@@ -314,13 +314,13 @@ def test_sizes(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch)
     trees(tmp_path)
     path, message = str(tmp_path / VAL), "has 10,240 bytes, the original validation archive has 6"
     with pytest.raises(ArchiveError, match=message) as caught:
-        archives.check_size("validation", path, strict=True)
+        archives.check_archive("validation", path, strict=True, checks=True)
     assert "--no-checks" in str(caught.value) and not said
-    archives.check_size("validation", path, strict=False)
+    archives.check_archive("validation", path, strict=False, checks=True)
     assert message in said.pop()
     official(monkeypatch, "validation", size=len(VALIDATION))
     for split, name in (("validation", VAL), ("test", TEST), ("train", "train")):
-        archives.check_size(split, str(tmp_path / name), strict=True)
+        archives.check_archive(split, str(tmp_path / name), strict=True, checks=True)
     assert not said
 
 
