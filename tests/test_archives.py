@@ -310,7 +310,8 @@ def test_what_an_archive_is_by_its_first_file(split: str, data: bytes, tmp_path:
 
 def test_sizes(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one is an error or a warning; of one that is right or not known nothing is said."""
-    write(tmp_path, VAL, TEST, data=VALIDATION)
+    write(tmp_path, VAL, data=VALIDATION)
+    write(tmp_path, TEST, data=fakes.tar(fakes.flat_images("test", 1)))
     trees(tmp_path)
     path, message = str(tmp_path / VAL), "has 10,240 bytes, the original validation archive has 6"
     with pytest.raises(ArchiveError, match=message) as caught:
