@@ -264,8 +264,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         streaming = dl_manager.is_streaming
         self.check_archives(strict=not streaming)
-        order = (self.config.order or "mixed") if streaming else "archive"
-        given = {s: self._gen_kwargs(s, p, order, streaming) for s, p in self._chosen.items()}
+        given = {s: self._gen_kwargs(s, p, streaming) for s, p in self._chosen.items()}
         if not streaming:
             size = sum(part.size for kwargs in given.values() for part in kwargs["parts"])
             check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
@@ -281,11 +280,11 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self.info.splits = datasets.SplitDict(known) if known else None
         return generators
 
-    def _gen_kwargs(self, split: str, path: str, order: str, streaming: bool) -> dict[str, Any]:
+    def _gen_kwargs(self, split: str, path: str, streaming: bool) -> dict[str, Any]:
         """Return what `_generate_examples` needs; ``num_proc`` divides the only list in it."""
-        labels, strict = read_labels(self.base_path), not streaming
-        was = seen(path, self.storage_options)
-        parts = parts_of(split, path, labels, self.storage_options, self._checks, strict)
+        was, labels = seen(path, self.storage_options), read_labels(self.base_path)
+        parts = parts_of(split, path, labels, self.storage_options, self._checks, not streaming)
+        order = (self.config.order or "mixed") if streaming else "archive"
         stretches = stretches_of(split, parts, order)
         return {"split": split, "path": path, "was": was, "parts": parts, "stretches": stretches}
 

@@ -1,6 +1,5 @@
 """Rows as Arrow tables, the next one made while the last is written."""
 
-import contextlib
 import itertools
 import os
 import queue
@@ -47,26 +46,17 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 def prefetched(items: Iterator[Any]) -> Iterator[Any]:
     """Yield items, of which a thread makes the next while one is used; raise what it raises."""
     made: queue.Queue[Any] = queue.Queue(1)
-    ended = threading.Event()
 
     def make() -> None:
         for item in itertools.chain(with_error(items), [None]):
             made.put(item)
-            del item
-            if ended.is_set():
-                return
 
     # Unlike those of `concurrent.futures`, it does not keep the process from ending while it waits.
     threading.Thread(target=make, daemon=True).start()
-    try:
-        while (item := made.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        ended.set()
-        with contextlib.suppress(queue.Empty):  # for which it may be waiting
-            made.get_nowait()
+    while (item := made.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item
 
 
 def repeated_name(folder: str, prefix: str) -> str | None:
