@@ -1,11 +1,13 @@
 import atexit
+import dataclasses
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,11 +63,27 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     return Archives(folder, fakes.make_archives(folder, 12, 5, 90, 7))
 
 
-def run_python(code: str, *args: object, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program in a process of its own, which imports this very clone."""
+Process = subprocess.Popen[str]
+Ended = subprocess.CompletedProcess[str]
+
+
+def start_python(*arguments: object, cwd: Path | None = None, **variables: str) -> Process:
+    """Start Python, which imports this very clone, in a process group of its own."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.run(command, env=env, capture_output=True, text=True)
+    command = [sys.executable, *map(str, arguments)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=env, cwd=cwd, text=True, start_new_session=True, **pipes)
+
+
+def ended(process: Process) -> Ended:
+    """Wait for a process, and for all others that could write to its pipes."""
+    output = process.communicate(timeout=HANG)
+    return Ended(process.args, process.returncode, *output)
+
+
+def run_python(code: str, *arguments: object, **options: Any) -> Ended:
+    """Run a program in a process of its own."""
+    return ended(start_python("-c", code, *arguments, **options))
 
 
 @pytest.fixture
@@ -82,12 +100,29 @@ def cache(tmp_path: Path) -> dict[str, Any]:
     return {"cache_dir": str(tmp_path / "cache"), "verification_mode": "no_checks"}
 
 
-def start(tmp_path: Path, *arguments: object, **more: str) -> "subprocess.Popen[str]":
-    """Start the command in a process group of its own, with a home folder of its own."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home"), **more}
-    command = [sys.executable, "-m", "imagenet2012", *map(str, arguments)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=env, text=True, start_new_session=True, **pipes)
+def start(tmp_path: Path, *arguments: object, **variables: str) -> Process:
+    """Start the command with a home folder of its own."""
+    home: dict[str, Any] = {"HF_HOME": str(tmp_path / "home"), **variables}
+    return start_python("-m", "imagenet2012", *arguments, **home)
+
+
+def official(monkeypatch: pytest.MonkeyPatch, split: str, **facts: Any) -> None:
+    """Make a fake count as the original archive."""
+    from imagenet2012.ilsvrc2012 import SOURCES
+
+    monkeypatch.setitem(SOURCES, split, dataclasses.replace(SOURCES[split], **facts))
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the loader warns of."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("datasets.imagenet2012")
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
 
 
 Run = Callable[..., Any]

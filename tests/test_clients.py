@@ -4,7 +4,6 @@ A test is skipped where its program is not installed. `.ci/run` makes an environ
 but TensorFlow.
 """
 
-import os
 import pickle
 import re
 import shlex
@@ -18,7 +17,7 @@ import fakes
 import layouts
 import numpy as np
 import pytest
-from conftest import HANG, ROOT
+from conftest import HANG, ROOT, ended, start_python
 from imagenet2012.ilsvrc2012 import read_labels
 
 TEXT = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
@@ -68,10 +67,8 @@ def run(tmp_path: Path, data: Path, code: str, checks: str, *launcher: str) -> N
     head = UNCHECKED if "imagenet2012.load(" in code else ""
     script = tmp_path / "script.py"
     script.write_text(located(f"{head}{code}\n{checks}\n", data))
-    command = [sys.executable, *launcher, str(script)]
-    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-    options = {"cwd": tmp_path, "env": env, "text": True, "timeout": HANG}
-    done = subprocess.run(command, capture_output=True, **options)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+    done = ended(start_python(*launcher, script, cwd=tmp_path, **quiet))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 

@@ -13,12 +13,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import HANG, Archives, Run, start
 from layouts import VAL
-from PIL import Image, ImageChops
+from PIL import Image
 
 import imagenet2012
-from imagenet2012 import sheet
 from imagenet2012.cli import main
-from imagenet2012.sheet import find_classes
 
 VERBS = ("check", "show", "prepare", "index", "export")
 
@@ -82,24 +80,16 @@ def test_what_makes_no_sense_is_refused(
 def test_a_wrong_folder_or_archive_is_a_sentence(
     verb: str, run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is written then. Sizes are held to the official ones."""
+    """Nothing is written then. Sizes are held to the official ones, once they were not too."""
     monkeypatch.chdir(tmp_path)
     output = ["out"] if verb in ("index", "export") else []
     result = run(verb, tmp_path / "nowhere", *output)
     assert result.exit_code == 1 and result.output.startswith("Error: ")
     assert "does not exist" in result.output and len(result.output.splitlines()) < 4
+    assert run("index", archives.folder, "unchecked", "--no-checks").exit_code == 0
     result = run(verb, archives.folder, *output)
     assert result.exit_code == 1 and (verb == "check" or "--no-checks" in result.output)
     assert not list(tmp_path.glob("out")) and not list(tmp_path.glob("*.png"))
-
-
-def test_what_was_loaded_without_checks_is_checked(
-    run: Run, archives: Archives, tmp_path: Path
-) -> None:
-    assert run("index", archives.folder, tmp_path / "a", "--no-checks").exit_code == 0
-    result = run("export", archives.folder, tmp_path / "b")
-    assert result.exit_code == 1 and "--no-checks" in result.output
-    assert not (tmp_path / "b").exists()
 
 
 # ------------------------------------------------------------------------- prepare
@@ -162,28 +152,13 @@ def test_show_overwrites_nothing_but_pictures(
 
 def test_show_classes(run: Run, archives: Archives, tmp_path: Path) -> None:
     """They go by name, wnid and label."""
-    names = imagenet2012.Imagenet2012().info.features["label"].names
-    assert find_classes("tench, n01443537,2 ,Crane, crane2", names) == [0, 1, 2, 134, 517]
     options = ("--no-checks", "--split", "train", "-o", tmp_path / "sheet.png", "--classes")
     for classes, words in (
-        ("tench,n01443537", "10 train images"),
+        ("Tench, n01443537,2 ", "15 train images"),
         ("toilet tissue", "No image of these classes"),
         ("unicorn", "No class is called 'unicorn'"),
     ):
         assert words in run("show", archives.folder, *options, classes).output
-
-
-def test_a_sheet_keeps_pictures_and_captions_apart() -> None:
-    """Nothing is drawn into the margins; each picture stands on its caption."""
-    pictures = [Image.new("RGB", size, "red") for size in ((300, 100), (100, 300), (9, 9))]
-    rows = [{"file_name": "n1_1.JPEG", "image": image, "label": 0} for image in pictures]
-    drawn = sheet.draw(rows, ["a name that is much too long for the width of a picture"], 2)
-    paper = Image.new("RGB", drawn.size, "white")
-    left, top, right, bottom = ImageChops.difference(drawn, paper).getbbox() or (0, 0, 0, 0)
-    assert min(left, top, drawn.width - right, drawn.height - bottom) >= sheet.MARGIN - 1
-    for column in (0, 1):
-        x = sheet.MARGIN + column * (sheet.TILE + sheet.GAP) + sheet.TILE // 2
-        assert drawn.getpixel((x, sheet.MARGIN + sheet.TILE - 2)) == (255, 0, 0)
 
 
 # ------------------------------------------------------------------------- interrupted

@@ -3,7 +3,7 @@
 import os
 import shutil
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from layouts import TRAIN, VAL
 import imagenet2012
 from rows import by_class, by_name, contents, undecoded, wanted
 
-pytestmark = pytest.mark.loading
 AGAIN = 'pass download_mode="force_redownload"'
 
 
@@ -53,18 +52,11 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "official"
 
 
-@pytest.fixture
-def warned(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], int]]:
-    """Return what counts the warnings with some words since it was last asked."""
-
-    def count(words: str) -> int:
-        found = sum(words in message for message in caplog.messages)
-        caplog.clear()
-        return found
-
-    datasets.logging.enable_propagation()
-    yield count
-    datasets.logging.disable_propagation()
+def warned(said: list[str], words: str) -> int:
+    """Return how many warnings had some words since it was last asked."""
+    found = sum(words in message for message in said)
+    said.clear()
+    return found
 
 
 def copies(cache: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -92,7 +84,7 @@ def mapped(dataset: datasets.Dataset) -> datasets.Dataset:
 
 @pytest.mark.parametrize("first", ["load", "load with wnid", "load_dataset"])
 def test_one_copy_of_a_split_ever(
-    first: str, official: Path, tmp_path: Path, cache: Any, monkeypatch: Any, warned: Any
+    first: str, official: Path, tmp_path: Path, cache: Any, monkeypatch: Any, said: list[str]
 ) -> None:
     def load(**options: Any) -> Any:
         return imagenet2012.load(official, **options, **cache)
@@ -125,10 +117,10 @@ def test_one_copy_of_a_split_ever(
 
     files = {"validation": official / VAL}
     check_ways({**ways, "by path": lambda: imagenet2012.load(data_files=files, **cache)})
-    assert not warned(AGAIN)
+    assert not warned(said, AGAIN)
     os.utime(official / TRAIN)
     check_ways({"touched": load})
-    assert warned(AGAIN) == 1
+    assert warned(said, AGAIN) == 1
     official = official.rename(tmp_path / "moved")
     check_ways(ways)
     shutil.rmtree(official)
@@ -141,24 +133,24 @@ def test_one_copy_of_a_split_ever(
 
 
 def test_a_copy_that_may_not_be_what_is_asked_for_is_one_warning(
-    official: Path, cache: dict[str, Any], warned: Callable[[str], int]
+    official: Path, cache: dict[str, Any], said: list[str]
 ) -> None:
     options = {"split": "validation", "cache_dir": cache["cache_dir"]}
     before = imagenet2012.load(official, **options, verification_mode="no_checks")
-    assert not warned(AGAIN)
+    assert not warned(said, AGAIN)
     assert imagenet2012.load(official, **options).num_rows == 5  # with checks, of the same archive
-    assert warned("made without checks") == 1
+    assert warned(said, "made without checks") == 1
     make_official(official, seed=1)
     replaced = imagenet2012.load(official, **options, verification_mode="no_checks")
     assert contents(replaced) == contents(before)
-    assert warned(AGAIN) == 1
+    assert warned(said, AGAIN) == 1
     again = {**options, "download_mode": "force_redownload", "verification_mode": "no_checks"}
     assert contents(imagenet2012.load(official, **again)) != contents(before)
     imagenet2012.load(official, **options, verification_mode="no_checks")
-    assert not warned(AGAIN)
+    assert not warned(said, AGAIN)
     shutil.rmtree(official)
     imagenet2012.load(official, **options, verification_mode="no_checks")
-    assert warned("No validation archive was found") == 1
+    assert warned(said, "No validation archive was found") == 1
 
 
 def test_rows_in_place_belong_to_a_folder(

@@ -46,7 +46,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ILSVRC2012_img_val.tar"
 
 
-def python_tar(files: hostile.Files, folder: str, tar_format: int, **fields: Any) -> bytes:
+def python_tar(files: hostile.Files, folder: str, tar_format: int, mtime: float) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
         if folder:
@@ -56,8 +56,7 @@ def python_tar(files: hostile.Files, folder: str, tar_format: int, **fields: Any
         for name, data in files:
             info = tarfile.TarInfo(folder + name)
             info.size = len(data)
-            for field, value in fields.items():
-                setattr(info, field, value)
+            info.mtime = mtime
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
@@ -314,7 +313,7 @@ def test_any_archive_in_any_number_of_regions(
     path: Path, sizes: list[int], folder: str, tar_format: str, regions: int, mtime: float
 ) -> None:
     files = [(hostile.name(k + 1), bytes([k % 251]) * size) for k, size in enumerate(sizes)]
-    data = python_tar(files, folder, FORMATS[tar_format], mtime=mtime)
+    data = python_tar(files, folder, FORMATS[tar_format], mtime)
     path.write_bytes(data)
     assert hostile.read(path, regions) == files == hostile.judge(data)
 

@@ -1,7 +1,6 @@
 """The images stay in the archives: everything works as with a copy, or says why not."""
 
 import errno
-import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
@@ -19,7 +18,6 @@ import imagenet2012
 from imagenet2012 import ArchiveError
 from rows import contents, stored, undecoded, wanted
 
-pytestmark = pytest.mark.loading
 DIR = "IMAGENET2012_DIR"
 
 
@@ -34,20 +32,6 @@ def place(address: str) -> tuple[int, int]:
 
 
 # ------------------------------------------------------------------------- what works
-
-
-def test_it_is_as_a_copy(
-    train: datasets.Dataset, archives: Archives, cache: dict[str, Any]
-) -> None:
-    copy = imagenet2012.load(archives.folder, split="train", **cache)
-    assert copy.features == train.features
-    for one, other in zip(copy, train, strict=True):
-        assert one["image"].tobytes() == other["image"].tobytes()
-        assert (one["file_name"], one["label"]) == (other["file_name"], other["label"])
-    for row in undecoded(train):
-        assert row["image"]["bytes"] is None
-        assert row["image"]["path"].startswith("imagenet2012://")
-        assert row["image"]["path"].rpartition("/")[2] == row["file_name"]
 
 
 OPERATIONS: dict[str, Callable[[datasets.Dataset], Any]] = {
@@ -75,15 +59,6 @@ def test_operations(operation: str, train: datasets.Dataset, archives: Archives)
     done = OPERATIONS[operation](train)
     assert sorted(contents(done)) == wanted(archives.expected["train"])
     assert next(iter(done))["image"].mode == "RGB"
-
-
-def mode_of(task: tuple[datasets.Dataset, int]) -> str:
-    return task[0][task[1]]["image"].mode
-
-
-def test_a_spawned_worker_reads(train: datasets.Dataset) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        assert set(pool.map(mode_of, [(train, index) for index in range(8)])) == {"RGB"}
 
 
 OTHER_SYSTEM = """
@@ -141,12 +116,12 @@ def test_the_file_system(train: datasets.Dataset, archives: Archives) -> None:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_file_handles_stay_bounded(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    for index in range(imagenet2012.storage.OPEN_FILES + 20):
+    for index in range(200):
         path = tmp_path / f"{index}.tar"
         path.write_bytes(fakes.tar([("n01440764_1.JPEG", b"image")], blocking=512))
         address = f"imagenet2012://{str(path).replace('/', '%2F')}/0-5/n01440764_1.JPEG"
         assert fsspec.filesystem("imagenet2012").cat_file(address) == b"image"
-    assert len(os.listdir("/proc/self/fd")) <= before + imagenet2012.storage.OPEN_FILES + 8
+    assert len(os.listdir("/proc/self/fd")) < before + 100
 
 
 # ------------------------------------------------------------------------- faults

@@ -1,8 +1,5 @@
 """Loading in every way, on every supported version of `datasets`: the right rows come out."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +10,8 @@ import datasets
 import fakes
 import layouts
 import pytest
-from conftest import HANG, ROOT, Archives
+from conftest import ROOT, Archives, ended, run_python, start_python
 from datasets.distributed import split_dataset_by_node
-from imagenet2012.decoding import StoredImage
-from imagenet2012.regions import Part
-from imagenet2012.rows import stretches_of
 from layouts import TEST, TRAIN, VAL
 from packaging.version import Version
 
@@ -25,7 +19,6 @@ import imagenet2012
 from imagenet2012 import load
 from rows import by_class, by_name, contents, undecoded, wanted
 
-pytestmark = pytest.mark.loading
 SCRIPTS = pytest.mark.skipif(
     Version(datasets.__version__) >= Version("4"), reason="datasets 4 and later do not run scripts"
 )
@@ -69,20 +62,23 @@ WAYS: dict[str, Callable[..., Any]] = {
     "stream as script": partial(as_script, streaming=True),
 }
 EXTRACTED = (layouts.class_tars, layouts.class_folders, layouts.kaggle)
+ODD = (layouts.half_sorted, layouts.half_extracted, layouts.links)
+MATRIX = [(layout, way) for layout in (None, *EXTRACTED) for way in WAYS]
+MATRIX += [(layout, way) for layout in ODD for way in ("copy", "in place", "mixed stream")]
 
 
 @pytest.fixture(scope="module")
 def folders(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
     """The images in each layout, of which None is that of the archives."""
     top = tmp_path_factory.mktemp("layouts")
-    made = {layout: layout(archives.folder, top / layout.__name__) for layout in EXTRACTED}
+    made = {one: one(archives.folder, top / one.__name__) for one in (*EXTRACTED, *ODD)}
     return {None: archives.folder, **made}
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=SCRIPTS if "script" in way else []) for way in WAYS]
+    ("layout", "way"),
+    [pytest.param(*pair, marks=SCRIPTS if "script" in pair[1] else []) for pair in MATRIX],
 )
-@pytest.mark.parametrize("layout", [None, *EXTRACTED])
 def test_the_rows(
     layout: Any, way: str, folders: dict[Any, Path], archives: Archives, cache: dict[str, Any]
 ) -> None:
@@ -97,13 +93,13 @@ def test_the_rows(
 def test_a_script_far_from_the_repository(archives: Archives, tmp_path: Path) -> None:
     """The script finds its tables without the package, from any working directory."""
     code = """import sys, datasets
-sys.path = [p for p in sys.path if p != '']
+sys.path.remove('')
 d = datasets.load_dataset(sys.argv[1], data_dir=sys.argv[2], trust_remote_code=True,
     verification_mode='no_checks', label_names='wnid', split='train')
 print(d.num_rows, d.features['label'].names[0])"""
-    command = [sys.executable, "-c", code, str(ROOT / "imagenet2012.py"), str(archives.folder)]
-    env = {**os.environ, "HF_HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    variables = {"HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
+    script = ROOT / "imagenet2012.py"
+    done = run_python(code, script, archives.folder, cwd=tmp_path, **variables)
     assert done.stdout.split() == ["60", "n01440764"], done.stderr
 
 
@@ -180,6 +176,10 @@ def test_split_expressions(archives: Archives, cache: dict[str, Any]) -> None:
         ("split", "train[:a]", "Unrecognized"),
         ("split", ["train", "tset"], "no split 'tset'"),
         ("order", "mixed", "is for streams"),
+        ("order", "shuffled", "order is archive or mixed, not 'shuffled'"),
+        ("orders", "mixed", "doesn't have a 'orders' key"),
+        ("label_names", "word", "label_names is words or wnid, not 'word'"),
+        ("name", "inplace", r"'inplace' not found. Available: \['default', 'in_place'\]"),
     ],
 )
 def test_what_cannot_be_meant_is_told_before_the_work(
@@ -264,24 +264,25 @@ def test_what_is_prepared_is_in_the_order_of_the_archives(
 
 
 LOADING = """
-import multiprocess, sys
+import multiprocess, operator, sys
 multiprocess.set_start_method('spawn', force=True)
 import imagenet2012
 if __name__ == '__main__' or sys.argv[2] == 'unguarded':
-    rows = imagenet2012.load(sys.argv[1], num_proc=2, split='train', verification_mode='no_checks')
+    options = {'split': 'train', 'num_proc': 2, 'verification_mode': 'no_checks'}
+    rows = imagenet2012.load(sys.argv[1], 'in_place', **options)
 if __name__ == '__main__':
-    print(multiprocess.Pool(1).map(len, [rows]))
+    (row,) = multiprocess.Pool(1).map(operator.itemgetter(59), [rows])
+    print(row['image'].mode)
 """
 
 
 def test_num_proc_under_spawn(archives: Archives, tmp_path: Path) -> None:
-    """In a script that its processes run again it says what is missing, unless there is a copy."""
+    """In a script that its processes run again it says what is missing, unless it was prepared."""
     program = tmp_path / "program.py"
     program.write_text(LOADING)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
-    for way, printed in (("unguarded", ""), ("guarded", "[60]\n"), ("unguarded", "[60]\n")):
-        command = [sys.executable, str(program), str(archives.folder), way]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG)
+    home = str(tmp_path / "home")
+    for way, printed in (("unguarded", ""), ("guarded", "RGB\n"), ("unguarded", "RGB\n")):
+        done = ended(start_python(program, archives.folder, way, HF_HOME=home))
         assert done.stdout == printed, done.stderr
         assert ('if __name__ == "__main__":' in done.stderr) == (not printed)
 
@@ -299,6 +300,7 @@ def names_of(stream: Any) -> list[str]:
 
 def test_streams_are_of_whole_splits(archives: Archives) -> None:
     train, test = load(archives.folder, split=["train", "test"], streaming=True)
+    assert (train.n_shards, test.n_shards) == (1, 128)  # of small class tars fewer are worth it
     assert names_of(streamed(archives, split="train+test")) == names_of(train) + names_of(test)
     with pytest.raises(ValueError, match=r"of whole splits, not of train\[:10\]"):
         streamed(archives, split="train[:10]")
@@ -307,21 +309,10 @@ def test_streams_are_of_whole_splits(archives: Archives) -> None:
 def test_rows_of_a_stream_are_taken_as_they_are(archives: Archives) -> None:
     """Unless somebody changed them, or wants them otherwise."""
     stream = load(archives.folder, split="train", streaming=True)
-    image = {"path": "a.JPEG", "bytes": b"x"}
-    row = {"file_name": "a.JPEG", "image": StoredImage(image), "label": 3}
-    assert stream.features.encode_example(row) is row
-    changed = {**row, "image": image, "label": "tench, Tinca tinca"}
-    assert stream.features.encode_example(changed) == {**row, "label": 0}
+    row = {"file_name": "a.JPEG", "image": {"path": "a.JPEG", "bytes": b"x"}, "label": 0}
+    assert stream.features.encode_example({**row, "label": "tench, Tinca tinca"}) == row
     texts = undecoded(stream.cast_column("label", datasets.Value("string")))
     assert {row["label"] for row in texts} == {str(label) for label in range(12)}
-
-
-@pytest.mark.parametrize(("image_bytes", "shards"), [(110_000, 128), (11_000, 58), (1_000, 7)])
-def test_mixed_shards_are_worth_their_search(image_bytes: int, shards: int) -> None:
-    """128 of full class tars; fewer of small ones, where most would have no image of a class."""
-    parts = [Part("", 0, 1300 * (512 + image_bytes + -image_bytes % 512) + 1024)] * 3
-    assert len(stretches_of("train", parts, "mixed")) == shards
-    assert len(stretches_of("train", parts, "archive")) == 3
 
 
 @pytest.mark.skipif(not hasattr(datasets.IterableDataset, "state_dict"), reason="not in 3.0")

@@ -1,21 +1,14 @@
 """Uploads to a server on this machine that speaks as the Hub does, by the command as it is used."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
 import hub_server
 import pytest
-from conftest import HANG, Archives, start
+from conftest import Archives, Ended, ended, start
 
-
-def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
-    output = process.communicate(timeout=HANG)
-    return subprocess.CompletedProcess(process.args, process.returncode, *output)
-
-
-Push = Callable[..., "subprocess.CompletedProcess[str]"]
+Push = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -29,7 +22,7 @@ def push(server: hub_server.Hub, archives: Archives, tmp_path: Path) -> Push:
     """Export to a folder and push it; offline is off, as the server is all there is."""
     hub = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_test", "HF_HUB_OFFLINE": "0"}
 
-    def run(output: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    def run(output: Path, *options: str) -> Ended:
         common = ("--no-checks", "--split", "validation", "--num-proc", 1, "--push", "me/imagenet")
         return ended(start(tmp_path, "export", archives.folder, output, *common, *options, **hub))
 
@@ -49,10 +42,15 @@ def test_a_push_replaces_another_sharding(
 ) -> None:
     server.files["notes.txt"] = server.files["data/other/old.bin"] = b"somebody's"
     for output, size in ((tmp_path / "few", "1MB"), (tmp_path / "many", "50kB")):
+        (output / "data").mkdir(parents=True)
+        for name in ("notes.txt", "data/mine.parquet", "data/.mine.parquet.crc"):
+            (output / name).write_text("mine")
         done = push(output, "--shard-size", size)
         assert done.returncode == 0, done.stderr
         assert "Uploaded to the dataset repository me/imagenet." in done.stdout
-        assert shards(server) == written(output)
+        exported = written(output) - {"data/mine.parquet"}
+        assert shards(server) == exported and b"mine" not in server.files.values()
+        assert done.stdout.count("is written.") == len(exported)
         assert b'load_dataset("me/imagenet")' in server.files["README.md"]
     assert server.files["notes.txt"] == b"somebody's", "it is not in data/"
     for name, data in server.files.items():
@@ -75,19 +73,6 @@ def test_a_push_removes_what_is_old_in_one_commit(
         assert shards(server) == written(tmp_path / "out")
         assert server.commits[-1]["deletedFile"] == [old]
     assert len(server.commits) == 2
-
-
-def test_a_push_sends_nothing_but_the_export(
-    server: hub_server.Hub, push: Push, tmp_path: Path
-) -> None:
-    output = tmp_path / "out"
-    (output / "data").mkdir(parents=True)
-    for name in ("notes.txt", "data/mine.parquet", "data/.mine.parquet.crc"):
-        (output / name).write_text("mine")
-    assert push(output).returncode == 0
-    assert set(server.files) == {".gitattributes", "README.md", *written(output)} - {
-        "data/mine.parquet"
-    }
 
 
 def test_a_failed_upload_keeps_its_reason(

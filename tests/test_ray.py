@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ import datasets
 import fakes
 import pytest
 from click.testing import CliRunner
-from conftest import HANG, ROOT
+from conftest import ROOT, ended, start_python
 
 from imagenet2012.cli import main
 from rows import contents, wanted
@@ -54,24 +53,22 @@ def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fakes.make_archives(tmp_path / "archives", classes=12, per_class=40, validation=300)
     archives, index, output = (str(tmp_path / name) for name in ("archives", "index", "out"))
     options = ["--no-checks", "--num-proc", "1", "--shards", "40"]
-    done = CliRunner().invoke(main, ["index", archives, index, *options])
-    assert done.exit_code == 0, done.output
-    command = [sys.executable, "-c", RUN, str(ROOT / "examples" / "on_ray.py"), index, output]
+    indexed = CliRunner().invoke(main, ["index", archives, index, *options])
+    assert indexed.exit_code == 0, indexed.output
+    program = ROOT / "examples" / "on_ray.py"
     # No cluster of the user's is found there; short, as sockets are in it.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as ray:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": ray}
-        output_of = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command, env=env, start_new_session=True, **output_of)
+        process = start_python("-c", RUN, program, index, output, RAY_TMPDIR=ray)
         try:
             while not (found := workers(process.pid)) and process.poll() is None:
                 time.sleep(0.01)
             for pid in found[:1]:
                 os.kill(pid, signal.SIGKILL)
-            _, errors = process.communicate(timeout=HANG)
+            done = ended(process)
         finally:
             process.kill()
-            process.communicate()
-    assert process.returncode == 0 and found, errors
+            process.wait()
+    assert done.returncode == 0 and found, done.stderr
     loaded = datasets.load_dataset(output, cache_dir=str(tmp_path / "loaded"))
     assert loaded.keys() == expected.keys()
     for split, dataset in loaded.items():

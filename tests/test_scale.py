@@ -1,10 +1,8 @@
 """The page on what a full run costs shows what its script prints."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, ended, start_python
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -14,9 +12,8 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 def test_the_page_shows_the_simulation(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--part", "500"]
-    env = {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    program = ROOT / "benchmarks" / "scale.py"
+    done = ended(start_python(program, "--part", "500", cwd=tmp_path))
     printed = cells(done.stdout)
     shown = cells((ROOT / "docs" / "scale.md").read_text(encoding="utf-8"))
     assert len(printed) == 4, done.stderr
