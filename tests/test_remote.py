@@ -65,6 +65,13 @@ def store(stores: list[object_store.Store], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    """Fewer images than elsewhere, as this server takes 50 ms for each request."""
+    folder = tmp_path_factory.mktemp("archives")
+    return Archives(folder, fakes.make_archives(folder, 4, 4, 24, 3))
+
+
+@pytest.fixture(scope="module")
 def folder(stores: list[object_store.Store], archives: Archives) -> str:
     return stores[0].put_folder(archives.folder, "imagenet")
 
@@ -206,10 +213,10 @@ def test_what_is_read_in_order_comes_once_by_large_requests(
 def test_a_mixed_stream_reads_each_byte_about_once_many_requests_under_way(
     large: Large, store: object_store.Store
 ) -> None:
-    images = {w: [(n, d + bytes(60_000)) for n, d in m] for w, m in fakes.train_images(8, 50)}
+    images = {w: [(n, d + bytes(60_000)) for n, d in m] for w, m in fakes.train_images(8, 20)}
     data = fakes.train_tar(images)
     url = store.put(f"small/{TRAIN}", data).rpartition("/")[0]
-    for folder, count, size in ((large.url, 40, large.size), (url, 400, len(data))):
+    for folder, count, size in ((large.url, 40, large.size), (url, 160, len(data))):
         stream = imagenet2012.load(folder, split="train", **MIXED)
         store.count_anew()
         assert len(list(undecoded(stream))) == count
@@ -243,11 +250,13 @@ def test_another_process_fetches_the_headers_together(
     large: Large, store: object_store.Store, tmp_path: Path
 ) -> None:
     """Where they are is kept; a damaged list of places is not used."""
-    together, store.latency = [], 0.2
+    together = []
     for number in range(3):
+        store.latency = 0.1
         store.count_anew()
         stream = imagenet2012.load(large.url, split="train", **IN_ORDER)
         together.append(store.most)
+        store.latency = 0
         assert len(list(undecoded(stream))) == 40
         (kept,) = tmp_path.rglob("headers/*.json")
         if number == 1:
@@ -262,7 +271,7 @@ def test_another_process_fetches_the_headers_together(
 def test_failed_requests_are_tried_again(
     way: Options, web: web_server.Web, cache: Options, archives: Archives, monkeypatch: Any
 ) -> None:
-    web.faults = random.Random(0)
+    web.faults = random.Random(15)  # whose second answer is spoilt
     monkeypatch.setenv(FOLDER_VARIABLE, f"{web.url}/a")
     loaded = imagenet2012.load(None, **way, **cache)
     for split, expected in archives.expected.items():
@@ -274,7 +283,7 @@ def test_a_lasting_failure_is_named(folder: str, store: object_store.Store) -> N
     given = {"split": "validation", "storage_options": store.options, **MIXED}
     streamed = imagenet2012.load(folder, **given)
     store.failures = 2
-    assert len(list(undecoded(streamed))) == 90
+    assert len(list(undecoded(streamed))) == 24
     store.failures = 1000
     with pytest.raises(ArchiveError, match=r"s3://.*img_val\.tar, at byte.*cannot be read"):
         next(iter(streamed))
@@ -305,7 +314,7 @@ def test_credentials_that_come_later_are_found(
     with pytest.raises(ArchiveError, match=r"cannot be reached: .*[Cc]redentials"):
         imagenet2012.load(folder, **options)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.KEY)
-    assert len(imagenet2012.load(folder, **options)) == 90
+    assert len(imagenet2012.load(folder, **options)) == 24
 
 
 def test_a_wrong_key_is_told_from_a_missing_archive(
@@ -408,7 +417,7 @@ def test_a_replaced_object_gives_an_error_and_no_wrong_row(
 def test_rows_in_place_are_of_the_object_that_they_were_made_of_or_an_error(
     store: object_store.Store, cache: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, other = (fakes.tar(fakes.flat_images("val", 90, seed)) for seed in (0, 1))
+    first, other = (fakes.tar(fakes.flat_images("val", 30, seed)) for seed in (0, 1))
     url = store.put(f"replaced/{VALIDATION}", first).rpartition("/")[0]
     monkeypatch.setenv(FOLDER_VARIABLE, url)
     placed = imagenet2012.load(None, "in_place", split="validation", **cache)
@@ -420,11 +429,11 @@ def test_rows_in_place_are_of_the_object_that_they_were_made_of_or_an_error(
             placed[1]
     again = imagenet2012.load(None, "in_place", split="validation", **cache)
     names = list(undecoded(placed)["file_name"])
-    assert [name for name, *_ in contents(again)] != names
+    assert list(undecoded(again)["file_name"]) != names
     assert imagenet2012.storage.entries(url) == [VALIDATION]
     store.put(f"replaced/{VALIDATION}", first)
     back = imagenet2012.load(None, "in_place", split="validation", **cache)
-    assert [name for name, *_ in contents(back)] == names
+    assert list(undecoded(back)["file_name"]) == names
     with pytest.raises(ArchiveError, match=r"changed|is not here"):
         again[1]
 
@@ -481,7 +490,7 @@ def test_a_signed_url_is_in_no_message_cache_or_index(
     def load(url: str = url, **given: Any) -> Any:
         return imagenet2012.load(data_files={"validation": url}, split="validation", **given)
 
-    assert len(load(**cache)) == 90
+    assert len(load(**cache)) == 24
     streamed = load(streaming=True)  # warns of the size
     assert VALIDATION in said[-1]
     with pytest.raises(ArchiveError, match="has not the name") as refused:
@@ -489,7 +498,7 @@ def test_a_signed_url_is_in_no_message_cache_or_index(
     said += traceback.format_exception(refused.value)
     monkeypatch.setenv(FOLDER_VARIABLE, f"http://user:PASSWORD@{web.host}/a")
     placed = imagenet2012.load(None, "in_place", split="validation", **cache)
-    assert len(contents(placed)) == 90
+    assert len(contents(placed)) == 24
     missing = url.replace("/a/", "/missing/")
     for status in (500, 403, 404):
         web.refuses = status
