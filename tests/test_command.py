@@ -32,13 +32,6 @@ def test_help_fits_a_screen(arguments: list[str]) -> None:
     assert max(map(len, lines)) <= 80 and len(lines) <= 40
 
 
-def test_as_a_module(archives: Archives, tmp_path: Path) -> None:
-    """It is quiet where nobody looks."""
-    process = start(tmp_path, "check", archives.folder, "--no-checks")
-    _, errors = process.communicate(timeout=HANG)
-    assert (process.returncode, errors) == (0, "")
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_folder_may_be_left_out(
     verb: str, run: Run, archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -82,7 +82,7 @@ def mapped(dataset: datasets.Dataset) -> datasets.Dataset:
 # ------------------------------------------------------------------------- of official archives
 
 
-@pytest.mark.parametrize("first", ["load", "load with wnid", "load_dataset"])
+@pytest.mark.parametrize("first", ["load with wnid", "load_dataset"])
 def test_one_copy_of_a_split_ever(
     first: str, official: Path, tmp_path: Path, cache: Any, monkeypatch: Any, said: list[str]
 ) -> None:

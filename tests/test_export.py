@@ -74,7 +74,7 @@ print({k: v.num_rows for k, v in loaded.items()})
 """
 
 
-@pytest.mark.parametrize("options", [("index",), ("index", "--portable"), ("export",)])
+@pytest.mark.parametrize("options", [("index", "--portable"), ("export",)])
 def test_other_programs_take_it(
     options: tuple[str, ...], write: Write, archives: Archives, tmp_path: Path
 ) -> None:
@@ -123,10 +123,10 @@ def test_processes_write_the_same_bytes(
     options: tuple[object, ...], run: Run, tmp_path: Path
 ) -> None:
     """As one process does, which is enough for less than 500 images."""
-    members = fakes.flat_images("val", 1200)
+    members = fakes.flat_images("val", 600)
     (tmp_path / VAL).write_bytes(fakes.tar(members))
     made = []
-    for processes in (1, 3):
+    for processes in (1, 2):
         output = tmp_path / f"out{processes}"
         common = ("--no-checks", "--num-proc", processes, "--shard-size", "600kB", *options)
         assert run("export", tmp_path, output, *common).exit_code == 0
@@ -316,7 +316,7 @@ def test_killed(kill: Callable[[int, int], None], many: Path, tmp_path: Path) ->
     assert interrupt(kill, signal.SIGKILL, many, tmp_path).returncode == -signal.SIGKILL
     first = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("data/*.parquet")}
     done = ended(start(tmp_path, "export", many, tmp_path / "out", *RESIZED))
-    assert (tmp_path / "out" / "README.md").exists(), done.stderr
+    assert (done.returncode, done.stderr) == (0, ""), "it is quiet where nobody looks"
     assert first and all(path.stat().st_mtime_ns == time for path, time in first.items())
     assert not list(tmp_path.glob("out/data/.*"))
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="validation")

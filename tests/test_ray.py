@@ -50,9 +50,9 @@ def is_below(pid: int, ancestor: int) -> bool:
 def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it writes is loaded as any dataset: the same rows, and the features of the card."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    expected = fakes.make_archives(tmp_path / "archives", classes=12, per_class=40, validation=300)
+    expected = fakes.make_archives(tmp_path / "archives", classes=12, per_class=10, validation=90)
     archives, index, output = (str(tmp_path / name) for name in ("archives", "index", "out"))
-    options = ["--no-checks", "--num-proc", "1", "--shards", "40"]
+    options = ["--no-checks", "--num-proc", "1", "--shards", "12"]
     indexed = CliRunner().invoke(main, ["index", archives, index, *options])
     assert indexed.exit_code == 0, indexed.output
     program = ROOT / "examples" / "on_ray.py"
