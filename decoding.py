@@ -1,6 +1,5 @@
 """Decoding: three channels, upright, an error that names the image, a batch announced."""
 
-import contextlib
 import dataclasses
 import io
 import re
@@ -14,6 +13,7 @@ import PIL.ImageOps
 from .in_place import PREFIX, announce_place, read_place
 from .storage import ahead, is_url
 
+METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # Pillow names a file in memory, which says nothing, and is another one at each run.
 _OBJECT = re.compile(r" <_io\.BytesIO object at 0x[0-9a-fA-F]+>")
 
@@ -39,9 +39,11 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
         image.load()
-        # Broken metadata have many ways to fail, and pixels do not depend on them.
-        with contextlib.suppress(Exception):
+        try:
             PIL.ImageOps.exif_transpose(image, in_place=True)
+        except Exception:  # broken metadata have many ways to fail, but the pixels are right by now
+            for key in METADATA:  # else it could be turned twice
+                image.info.pop(key, None)
         return image.convert(mode) if mode and image.mode != mode else image
     except Exception as error:
         text = _OBJECT.sub("", str(error)) or type(error).__name__  # a `MemoryError` has no text

@@ -85,7 +85,8 @@ def read_header(block: bytes, offset: int = 0) -> Member | None:
 
 def _read_extended(file: Readable, offset: int, end: int) -> Member:
     """Let `tarfile` read a member that begins with extension headers."""
-    buffer = io.BytesIO(file.read(offset, min(EXTENSION_BYTES, end - offset)))
+    size = min(EXTENSION_BYTES, end - offset, file.size - offset)
+    buffer = io.BytesIO(file.read(offset, size))
     try:
         with tarfile.open(fileobj=buffer, mode="r:") as tar:
             info, common = tar.next(), tar.pax_headers
