@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -220,10 +219,8 @@ def one_of_each(
         streams = going
 
 
-def in_turns(
-    streams: Iterable[Iterator[T]], held: list[Place], width: int = UNDER_WAY
-) -> Iterator[Iterator[T]]:
-    """Yield what streams yield, stream by stream, of which `width` are followed in turn.
+def in_turns(streams: Iterable[Iterator[T]], held: list[Place]) -> Iterator[Iterator[T]]:
+    """Yield what streams yield, stream by stream, of which many are followed in turn.
 
     An error is raised where its stream is. The streams add to `held` what they will read next: it
     is announced together before each turn, so that a disk is woken once for all of it, and a cold
@@ -236,14 +233,14 @@ def in_turns(
         held.clear()
 
     followed = map(with_error, streams)
-    while group := list(itertools.islice(followed, width)):
-        found = [deque[T | Exception]() for _ in group]
+    while group := list(itertools.islice(followed, UNDER_WAY)):
+        found: list[list[T | Exception]] = [[] for _ in group]
         pairs = [
             zip(itertools.repeat(one), stream) for one, stream in zip(found, group, strict=True)
         ]
         for one, item in one_of_each(pairs, announce_held):
             one.append(item)
-        yield from map(_raising, found)
+        yield from (raising(one) for one in found)
 
 
 def with_error(stream: Iterator[T]) -> Iterator[T | Exception]:
@@ -254,9 +251,9 @@ def with_error(stream: Iterator[T]) -> Iterator[T | Exception]:
         yield error
 
 
-def _raising(found: deque[T | Exception]) -> Iterator[T]:
-    while found:
-        item = found.popleft()
+def raising(items: Iterable[T | Exception]) -> Iterator[T]:
+    """Yield items, and raise those that are errors."""
+    for item in items:
         if isinstance(item, Exception):
             raise item
         yield item

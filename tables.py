@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .rows import Row, with_error
+from .rows import Row, raising, with_error
 
 MAX_TABLE_BYTES = 1 << 27  # Arrow can hold 2 GiB
 
@@ -53,10 +53,7 @@ def prefetched(items: Iterator[Any]) -> Iterator[Any]:
 
     # Unlike those of `concurrent.futures`, it does not keep the process from ending while it waits.
     threading.Thread(target=make, daemon=True).start()
-    while (item := made.get()) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item
+    return raising(iter(made.get, None))
 
 
 def repeated_name(folder: str, prefix: str) -> str | None:

@@ -313,15 +313,7 @@ def check(folder: str, splits: tuple[str, ...], as_json: bool, verbose: bool, **
     "-o", "--output", default="contact_sheet.png", type=click.Path(dir_okay=False, path_type=Path)
 )
 @no_checks_option
-def show(
-    folder: str,
-    split: str | None,
-    classes: str | None,
-    count: int,
-    seed: int,
-    output: Path,
-    no_checks: bool,
-) -> None:
+def show(folder: str, split: str | None, output: Path, no_checks: bool, **chosen: Any) -> None:
     """Draw a contact sheet (PNG) of random images in DIR with their names.
 
     \b
@@ -333,5 +325,5 @@ def show(
     archives = find_archives(folder)
     split = split or ("validation" if "validation" in archives else next(iter(archives)))
     dataset = load_in_place(folder, split, no_checks)
-    drawn = sheet.draw_some(dataset, output, classes, seed, count)
+    drawn = sheet.draw_some(dataset, output, **chosen)
     click.echo(f"{output}: {drawn} {split} images")
