@@ -11,6 +11,7 @@ import fsspec
 NAME = "imagenet2012"
 VERSION = "5.0.0"  # of the data, as in TensorFlow Datasets
 NUM_CLASSES = 1000
+IN_CLASS = (732, 1300)  # fewest and most training images of a class
 NO_CHECKS = 'pass verification_mode="no_checks" (on the command line: --no-checks)'
 HOMEPAGE = "https://image-net.org/"
 DOWNLOAD_PAGE = f"{HOMEPAGE}download-images"
@@ -50,7 +51,6 @@ class Source:
     file_names: tuple[str, ...]  # the first is today's name
     image: re.Pattern[str]  # its images' names; the group is the wnid, or the number of a label
     num_examples: int
-    in_class: tuple[int, int]  # fewest and most images in a class; of the test split unknown
     size: int | None = None  # bytes
     sha256: str | None = None
 
@@ -60,7 +60,6 @@ SOURCES: dict[str, Source] = {
         ("ILSVRC2012_img_train.tar",),
         re.compile(r"(n\d{8})_\d+\.JPEG", re.ASCII),
         1_281_167,
-        (732, 1300),
         147_897_477_120,
         "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
     ),
@@ -68,7 +67,6 @@ SOURCES: dict[str, Source] = {
         ("ILSVRC2012_img_val.tar",),
         re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.ASCII),
         50_000,
-        (50, 50),
         6_744_924_160,
         "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
     ),
@@ -76,7 +74,6 @@ SOURCES: dict[str, Source] = {
         ("ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar"),
         re.compile(r"ILSVRC2012_test_(\d{8})\.JPEG", re.ASCII),
         100_000,
-        (0, 100_000),
         sha256="9cf7f8249639510f17d3d8a0deb47cd22a435886ba8e29e2b3223e65a4079eb4",
     ),
 }
@@ -146,7 +143,7 @@ class ArchiveError(ValueError):
 _USER = re.compile(
     r"(?<=://)[^\s/@:]*:(?!\d+/)(?:(?!://)[^\s@])*@|(?:(?<=http://)|(?<=https://))[^\s/@]*@", re.I
 )
-_QUERY = re.compile(r"(https?://[^\s?#'\"<>]*)[?#][^\s'\"<>]*", re.I)
+_QUERY = re.compile(r"(https?://[^\n?#'\"<>]*)[?#][^\s'\"<>]*", re.I)
 
 
 def without_secrets(text: str) -> str:

@@ -81,7 +81,7 @@ def list_folder(url: str, options: Options) -> list[str]:
         listed = files.ls(name, detail=True)
     except Exception as error:  # each file system raises its own
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
-        raise kind(words_of(error, url)) from None
+        raise kind(words_of(error)) from None
     return [e["name"].rpartition("/")[2] + "/" * (e["type"] == "directory") for e in listed]
 
 
@@ -94,20 +94,20 @@ def identity(info: dict[str, Any]) -> str:
     return " ".join(found) if found and found[0].startswith("W/") else "".join(found[:1])
 
 
-def words_of(error: BaseException, url: str) -> str:
-    """Return an error's name and text without what in the URL may be secret."""
-    text = without_secrets(str(error))
-    return f"{type(error).__name__}: {text}".rstrip(": .")
+def words_of(error: BaseException) -> str:
+    """Return an error's name and text without what in URLs may be secret."""
+    return f"{type(error).__name__}: {without_secrets(str(error))}".rstrip(": .")
 
 
 def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
-    problem = f"cannot be reached: {words_of(error, url)}."
+    problem = f"cannot be reached: {words_of(error)}."
     raise ArchiveError(url, problem, advice=CHECK) from None  # the cause's text may hold secrets
 
 
 # ------------------------------------------------------------------------- files
 
-RETRY_AFTER = (0.1, 1, 4)  # seconds, besides what the file system itself retries
+RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
+RETRY_UNTIL = 60  # seconds since the first try
 DISK = fsspec.filesystem("file", auto_mkdir=True)
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
@@ -166,7 +166,7 @@ class RemoteFile:
         if offset + size > self.size:
             missing = offset + size - self.size
             raise ArchiveError(self.path, f"ends where {missing:,} more bytes belong.", offset)
-        pauses = iter(RETRY_AFTER)
+        pauses, until = iter(RETRY_AFTER), time.monotonic() + RETRY_UNTIL
         while True:
             try:
                 return self._read_once(offset, size)
@@ -177,10 +177,10 @@ class RemoteFile:
                 if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
                     self._raise_changed()
                 # A `ValueError` is a server that sends the whole object instead of a range of it.
-                kinds = FileNotFoundError | PermissionError | TimeoutError | ValueError
-                is_final = isinstance(error, kinds)
-                if is_final or (pause := next(pauses, 0)) == 0:
-                    problem = f"cannot be read: {words_of(error, self.path)}."
+                is_final = isinstance(error, FileNotFoundError | PermissionError | ValueError)
+                pause = next(pauses, RETRY_UNTIL)
+                if is_final or time.monotonic() + pause >= until:
+                    problem = f"cannot be read: {words_of(error)}."
                     raise ArchiveError(self.path, problem, offset, CHECK) from None
             time.sleep(pause)
 

@@ -9,11 +9,20 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-from .ilsvrc2012 import CLASS_TAR, CLUTTER, IMAGE_NAME, NO_CHECKS, SOURCES, ArchiveError, Labels
+from .ilsvrc2012 import (
+    CLASS_TAR,
+    CLUTTER,
+    IMAGE_NAME,
+    IN_CLASS,
+    NO_CHECKS,
+    SOURCES,
+    ArchiveError,
+    Labels,
+)
 from .regions import MEAN_IMAGE_BYTES, Part, Region, Status
 from .storage import (
     MAX_ENTRIES,
@@ -216,21 +225,20 @@ def _scan(
 
 def _differences(split: str, parts: tuple[Part, ...], labels: Labels) -> Faults:
     """Return what is missing or too many, as far as the names tell; a class tar's are not read."""
-    fewest = SOURCES["train"].in_class[0]
-    counts = {p.wnid: p.size // MEAN_IMAGE_BYTES if is_folder(p) else fewest for p in parts}
+    counts = {p.wnid: p.size // MEAN_IMAGE_BYTES if is_folder(p) else None for p in parts}
     found = odd_classes(counts, labels) if split == "train" else Faults()
-    total, expected = sum(counts.values()), SOURCES[split].num_examples
-    if not found and total != expected and all(map(is_folder, parts)):
+    total, expected = sum(n or 0 for n in counts.values()), SOURCES[split].num_examples
+    if not found and None not in counts.values() and total != expected:
         wanted = f"{total:,} instead of {expected:,}"
         found.add("splits with another number of images than the original", wanted)
     return found
 
 
-def odd_classes(counts: dict[str, int], labels: Labels) -> Faults:
-    """Return which classes are missing beside the original, or have another number of images."""
-    found = Faults()
-    fewest, most = SOURCES["train"].in_class
-    odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
+def odd_classes(counts: Mapping[str, int | None], labels: Labels) -> Faults:
+    """Return which classes are missing, or have too many or too few images, where it is known."""
+    found, (fewest, most) = Faults(), IN_CLASS
+    known = [(wnid, count) for wnid, count in counts.items() if count is not None]
+    odd = [f"{wnid} has {count:,}" for wnid, count in known if not fewest <= count <= most]
     found.add("missing classes", *sorted(set(labels.wnids).difference(counts)))
     found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
     return found

@@ -125,11 +125,7 @@ def check_images(split: str, path: str, strict: bool, with_hash: bool, decode: b
         report.problems.add("empty files", *itertools.chain(*empty))
     report.add_figure("images", found.total(), source.num_examples, strict)
     if split != "train":  # of which a class is read at once
-        twice = [number for number, count in found.items() if count > 1]
-        report.problems.add("numbers of images that appear twice", *twice)
-    if strict and split != "train":
-        missing = set(range(1, source.num_examples + 1)).difference(map(int, found))
-        report.problems.add("numbers of images that are missing", *map(str, sorted(missing)))
+        _add_numbers(report, found, strict)
     elif strict:
         counts = {part.wnid: found[part.wnid] for part in parts}
         report.problems |= odd_classes(counts, read_labels())
@@ -198,6 +194,16 @@ def _empty(rows: list[Row]) -> list[str]:
     paths = [row.path for row in rows if os.path.isabs(row.path)]
     found = zip(paths, in_threads(status_of, paths), strict=True)
     return [path for path, status in found if not (status and status.size)]
+
+
+def _add_numbers(report: Report, found: Counter[str], strict: bool) -> None:
+    """Note which numbers of images appear twice and, if `strict`, which are missing."""
+    twice = [number for number, count in found.items() if count > 1]
+    report.problems.add("numbers of images that appear twice", *twice)
+    if strict:
+        numbers = range(1, SOURCES[report.split].num_examples + 1)
+        missing = set(numbers).difference(map(int, found))
+        report.problems.add("numbers of images that are missing", *map(str, sorted(missing)))
 
 
 def _add_hash(report: Report, strict: bool) -> None:
