@@ -85,6 +85,9 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except (OSError, ImportError, ValueError, DatasetsError, BrokenProcessPool) as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as error:
+            click.echo(f"Interrupted. {error}", err=True)
+            os._exit(1)  # waits for no thread that may hang; the workers end with this process
 
 
 @click.group(
@@ -224,7 +227,7 @@ def write(
             f"Another process is writing to {output}: wait for its end, or pass another OUTPUT."
         ) from None
     except KeyboardInterrupt:
-        raise click.ClickException("Interrupted. The same command goes on where it was.") from None
+        raise KeyboardInterrupt("The same command goes on where it was.") from None
     click.echo(f"Load it with: datasets.load_dataset({json.dumps(str(output))})")
     return files
 

@@ -306,23 +306,23 @@ def in_processes(
     """Yield what a function returns for each tuple of arguments, in their order.
 
     Of so few `images` in all that other processes would not pay, this one does it. A few tasks more
-    than there are processes are under way.
+    than there are processes are under way; where it is left, they are not waited for.
     """
     processes = min(processes, 1 + images // IMAGES_A_PROCESS, 61)  # Windows can wait for 61
     if processes == 1:
         yield from itertools.starmap(function, tasks)
         return
     waiting: deque[Any] = deque()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(function, *task))
-                if len(waiting) > 2 * processes:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin)
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, *task))
+            if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin() -> None:
