@@ -51,7 +51,7 @@ def this_loader(args: argparse.Namespace) -> Any:
     import imagenet2012
     import torch
     from torch.nn.functional import interpolate
-    from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+    from torch.utils.data import BatchSampler, DataLoader, RandomSampler, default_collate
     from torchcodec.decoders import decode_image
     from torchvision.transforms import v2
 
@@ -63,13 +63,15 @@ def this_loader(args: argparse.Namespace) -> Any:
         image = v2.functional.crop(image, **augment.make_params([image]))
         image = image.contiguous(memory_format=torch.channels_last)
         image = interpolate(image, augment.size, mode="bilinear", antialias=True)
-        return image.flip(3) if torch.rand(()) < 0.5 else image
+        image = image.flip(3) if torch.rand(()) < 0.5 else image
+        return image[0].permute(1, 2, 0)
 
     def transform(batch: dict[str, Any]) -> dict[str, Any]:
         if args.variant == "pillow":
             images = torch.stack([pillow(image) for image in batch["image"]])
         else:
-            images = torch.cat([crop(jpeg) for jpeg in imagenet2012.read_images(batch["image"])])
+            jpegs = imagenet2012.read_images(batch["image"])
+            images = default_collate([crop(jpeg) for jpeg in jpegs]).permute(0, 3, 1, 2)
         return {"image": images, "label": torch.tensor(batch["label"])}
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
