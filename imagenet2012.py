@@ -35,12 +35,12 @@ from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels,
 from .in_place import check_in_place
 from .regions import Part
 
-# `datasets` 3 copies only what the script itself imports: so also `x as x`, which is not used here.
+# `x as x` is not used here: `datasets` 3 copies only modules that the script itself imports.
 from .remote import Options as Options
 from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
-    check_not_starting,
+    check_main_guard,
     clear_leftovers,
     copies_in,
     copy_name,
@@ -99,8 +99,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     (int, 0 to 999, the index of the wnid in sorted order; -1 in the test split).
 
     Each split has a folder of its own in the cache, which is named by what is in it. A builder of
-    several splits makes one of each, and hands on what it is asked for. Splits are prepared as
-    tables and streamed as examples, each of which is several times as fast as the other would be.
+    several splits makes a builder for each, and passes calls on to it. Preparing is several times
+    as fast by tables, streaming by examples.
 
     It takes what `datasets.DatasetBuilder` takes, and the fields of `Imagenet2012Config`.
 
@@ -151,7 +151,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             kwargs["copy"] = copy_name(name, split, self.archives.get(split, ""), options)
         if kwargs.get("features"):
             kwargs["copy"] += f"-{hash_of(kwargs['features'])}"
-        # A batch of images is held in memory; one of rows in place takes 64 kB where it is loaded.
+        # Images: few, as they are held in memory. In place: many, as each batch costs when loaded.
         batch = 10_000 if name == "in_place" else 64
         kwargs["writer_batch_size"] = kwargs.get("writer_batch_size") or batch
         kwargs |= {"hash": DATA_HASH, "dataset_name": NAME}
@@ -171,7 +171,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return RowFeatures({"file_name": datasets.Value("string"), "image": image, "label": label})
 
     def _name_classes(self) -> None:
-        """Put on the features anew: a copy is stored with the class names of its first load."""
+        """Set the features again: a copy on the disk has the class names of its first load."""
         features = self._given.get("features") or self._features()
         self.info = RowInfo(**{**vars(self.info), "features": features})
 
@@ -202,7 +202,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
         if not is_made(self.cache_dir, kwargs.get("download_mode")):
-            check_not_starting()
+            check_main_guard()
         super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
         count = self.info.splits[split].num_examples if self._checks else None
@@ -230,7 +230,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         clear_leftovers(self._output_dir)
         self._name_classes()
-        # Recorded ones would be held to what it finds.
+        # Else `datasets` holds this run to what an earlier one recorded.
         self.info.splits = self.info.download_checksums = None
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
         prepare(self, dl_manager, verification_mode, **kwargs)
@@ -258,7 +258,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             raise self._missing()
         for split, path in self._chosen.items():
             check_archive(split, path, strict, self._checks, self.storage_options)
-            if self.config.name == "in_place":
+            if self.config.name == "in_place":  # as given: `datasets` adds to its own
                 check_in_place(path, self._given.get("storage_options"))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
@@ -272,7 +272,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 for split, path in self._chosen.items():
                     check_sha256(split, path, self.storage_options)
         generators = [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
-        for one in generators:  # of an original, progress bars and streams know the end
+        for one in generators:  # an original's count is known: for progress bars and streams
             if one.gen_kwargs["was"]["size"] == SOURCES[one.name].size:
                 one.split_info.num_examples = SOURCES[one.name].num_examples
         if streaming:
@@ -281,7 +281,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return generators
 
     def _gen_kwargs(self, split: str, path: str, streaming: bool) -> dict[str, Any]:
-        """Return what `_generate_examples` needs; ``num_proc`` divides the only list in it."""
+        """Return what `_generate_examples` needs; ``num_proc`` divides the stretches, a list."""
         was, labels = seen(path, self.storage_options), read_labels(self.base_path)
         parts = parts_of(split, path, labels, self.storage_options, self._checks, not streaming)
         order = (self.config.order or "mixed") if streaming else "archive"
@@ -296,13 +296,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _generate_tables(self, **kwargs: Any) -> Iterator[tuple[str, pa.Table]]:
         """Yield examples in tables, for preparing."""
-        # Several versions of `datasets` count rows by shards wrongly unless the key is a string.
         tables = tables_of(self._rows(**kwargs), self._writer_batch_size)
         if self.config.name == "default":  # in place there is little to write meanwhile
             tables = prefetched(tables)
         try:
             for number, table in enumerate(tables):
-                yield str(number), table
+                yield str(number), table  # else several versions of `datasets` count rows wrongly
         except Exception as error:  # else `datasets` shows neither its text nor its kind
             raise DatasetGenerationError(f"{type(error).__name__}: {error}") from error
 

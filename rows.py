@@ -120,8 +120,8 @@ class RowReader:
 
     def __post_init__(self) -> None:
         self.source = SOURCES[self.split]
-        opening = functools.partial(open_file, options=self.options)
-        self.open = functools.lru_cache(maxsize=NUM_CLASSES)(opening)
+        opened = functools.partial(open_file, options=self.options)
+        self.file_at = functools.lru_cache(maxsize=NUM_CLASSES)(opened)  # of class tars in files
 
     def rows(self, stretches: Sequence[Stretch]) -> Iterator[Row]:
         """Yield the rows of stretches.
@@ -153,7 +153,7 @@ class RowReader:
             names.add(row.name)
             yield row
         for path in {part.path for part in parts if not is_folder(part)}:
-            self.open(path).check_unchanged()
+            self.file_at(path).check_unchanged()
 
     def _rows_of_stretch(self, stretch: Stretch) -> Iterator[Row]:
         """Return the rows of a stretch; of several parts, one from each in turn."""
@@ -172,7 +172,7 @@ class RowReader:
             count = 0 if self.in_place else UNDER_WAY if alone else 1
             folder = FolderReader(part, self.checks, count)
             return self._rows_of_members(part, folder, folder.members(region))
-        file = self.open(part.path)
+        file = self.file_at(part.path)
         reading = file if self.in_place else file.in_order(region, alone)
         tar = TarReader(reading, part, self.source.image)
         announce = None if held is None else lambda *place: held.append((file, *place))

@@ -152,7 +152,7 @@ def clear_leftovers(folder: str) -> None:
                 os.unlink(entry.path)
 
 
-def check_not_starting() -> None:
+def check_main_guard() -> None:
     """Raise `RuntimeError` in a new process that still runs its parent's script, to know it.
 
     Such a process would wait for the parent's lock on the copy, and the parent for the process.

@@ -25,7 +25,7 @@ EXTENSIONS = frozenset((b"L", b"K", b"x", b"g", b"X"))
 EXTENSION_BYTES = 1 << 16  # that they may have before a member, together
 KINDS = frozenset(kind[0] for kind in (*REGULAR, *EXTENSIONS, tarfile.DIRTYPE))
 # How `tarfile` reads fields; not documented, but the same since Python 2.
-_any_number, _sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defined]
+_any_number, _both_sums = tarfile.nti, tarfile.calc_chksums  # type: ignore[attr-defined]
 
 
 class Member(NamedTuple):
@@ -71,7 +71,7 @@ def read_header(block: bytes, offset: int = 0) -> Member | None:
         # Adler-32 holds the sum of up to 256 bytes exactly, and is ten times as fast as sum().
         total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF)
         unsigned = total - (zlib.adler32(field) & 0xFFFF) - 1 + 256
-        if recorded != unsigned and recorded not in _sums(block):  # or signed bytes
+        if recorded != unsigned and recorded not in _both_sums(block):  # or signed
             return None
         size = _number(block[124:136])
     except tarfile.HeaderError:

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import faulthandler
 import itertools
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import datasets
@@ -87,7 +89,15 @@ class Verbs(click.Group):
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as error:
             click.echo(f"Interrupted. {error}", err=True)
-            os._exit(1)  # waits for no thread that may hang; the workers end with this process
+            end_at_once()
+
+
+def end_at_once() -> NoReturn:
+    """End without waiting for a worker's task, nor long for a thread that hangs with a server."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    faulthandler.dump_traceback_later(5, exit=True)
+    sys.exit(1)
 
 
 @click.group(
@@ -132,8 +142,8 @@ def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int
     mode = "no_checks" if no_checks else "basic_checks"
     loaded = imagenet2012.load(folder, split=wanted, num_proc=num_proc, verification_mode=mode)
     for split, dataset in zip(wanted, loaded, strict=True):
-        place = Path(dataset.cache_files[0]["filename"]).parent
-        click.echo(f"{split}: {dataset.num_rows:,} images in {place}")
+        copy = Path(dataset.cache_files[0]["filename"]).parent
+        click.echo(f"{split}: {dataset.num_rows:,} images in {copy}")
 
 
 @main.command(short_help="Write a small dataset whose images stay in the archives.")
