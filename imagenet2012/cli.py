@@ -96,7 +96,8 @@ def end_at_once() -> NoReturn:
     """End without waiting for a worker's task, nor long for a thread that hangs with a server."""
     for worker in multiprocessing.active_children():
         worker.kill()
-    faulthandler.dump_traceback_later(5, exit=True)
+    # On Python 3.10 the thread that feeds the workers may wait for ever.
+    faulthandler.dump_traceback_later(3, exit=True, file=os.open(os.devnull, os.O_WRONLY))
     sys.exit(1)
 
 
