@@ -88,7 +88,7 @@ class Verbs(click.Group):
         except (OSError, ImportError, ValueError, DatasetsError, BrokenProcessPool) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as error:
-            click.echo(f"Interrupted. {error}", err=True)
+            click.echo(f"Interrupted. {error}".strip(), err=True)
             end_at_once()
 
 
