@@ -31,6 +31,8 @@ watching = False
 sys.addaudithook(watch)
 import datasets, imagenet2012
 import PIL.JpegImagePlugin
+if datasets.config.TORCH_AVAILABLE:
+    import torch  # as `datasets` does where it streams; a build for CUDA then runs ldconfig
 datasets.disable_progress_bars()
 watching = True
 options = {"cache_dir": sys.argv[2] + "/cache", "verification_mode": "no_checks"}
