@@ -301,7 +301,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             tables = prefetched(tables)
         try:
             for number, table in enumerate(tables):
-                yield str(number), table  # else several versions of `datasets` count rows wrongly
+                yield str(number), table  # by numbers, some versions of `datasets` count wrongly
         except Exception as error:  # else `datasets` shows neither its text nor its kind
             raise DatasetGenerationError(f"{type(error).__name__}: {error}") from error
 

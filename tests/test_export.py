@@ -18,7 +18,7 @@ import layouts
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HANG, Archives, Ended, Run, Write, ended, run_python, start
+from conftest import HANG, Archives, Process, Run, Write, ended, run_python, start
 from huggingface_hub import DatasetCard
 from layouts import TRAIN, VAL
 from PIL import Image
@@ -296,13 +296,12 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
-def interrupt(kill: Callable[[int, int], None], number: int, many: Path, tmp_path: Path) -> Ended:
-    """Send a signal when some shards are written, and wait for all workers."""
+def exporting(many: Path, tmp_path: Path) -> Process:
+    """Start an export, and return when some shards are written."""
     process = start(tmp_path, "export", many, tmp_path / "out", *RESIZED)
     while process.poll() is None and len(list(tmp_path.glob("out/data/*.parquet"))) < 3:
         time.sleep(0.01)
-    kill(process.pid, number)
-    return ended(process)
+    return process
 
 
 RESIZED = ("--no-checks", "--num-proc", "2", "--shard-size", "500kB", "--size", "100")
@@ -313,7 +312,9 @@ GROUPS = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process gro
 @pytest.mark.parametrize("kill", [os.kill, getattr(os, "killpg", None)])
 def test_killed(kill: Callable[[int, int], None], many: Path, tmp_path: Path) -> None:
     """Alone, or with its workers; what is there is whole, and a second run completes it."""
-    assert interrupt(kill, signal.SIGKILL, many, tmp_path).returncode == -signal.SIGKILL
+    process = exporting(many, tmp_path)
+    kill(process.pid, signal.SIGKILL)
+    assert ended(process).returncode == -signal.SIGKILL
     first = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("data/*.parquet")}
     done = ended(start(tmp_path, "export", many, tmp_path / "out", *RESIZED))
     assert (done.returncode, done.stderr) == (0, ""), "it is quiet where nobody looks"
@@ -326,9 +327,7 @@ def test_killed(kill: Callable[[int, int], None], many: Path, tmp_path: Path) ->
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs to see children")
 def test_ctrl_c(many: Path, tmp_path: Path) -> None:
     """As a terminal does it, to all processes; those that hang are not waited for."""
-    process = start(tmp_path, "export", many, tmp_path / "out", *RESIZED)
-    while process.poll() is None and len(list(tmp_path.glob("out/data/*.parquet"))) < 3:
-        time.sleep(0.01)
+    process = exporting(many, tmp_path)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for child in map(int, children):
         os.kill(child, signal.SIGSTOP)
