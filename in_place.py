@@ -26,7 +26,6 @@ from .storage import (
     is_url,
     open_file,
     read_file,
-    status_of,
 )
 from .tar_reader import REGULAR, Member, read_header
 from .trees import in_threads
@@ -147,28 +146,21 @@ KNOWN_NAMES = f"Known are {', '.join(NAMES)}."
 def open_named(path: str) -> File:
     """Open the archive that a URL of an image in place names, or raise `ArchiveError`.
 
-    At an absolute path nothing but that file is opened, if it exists. If not, and for a bare name,
-    it is the file of that name directly in the folder that ``IMAGENET2012_DIR`` names, which may be
-    a URL. There only names of original archives are looked for (`Source.file_names`), so that a
-    dataset of somebody else can lead to no other file of that folder.
+    At an absolute path nothing but that file is opened. A bare name must be that of an original
+    archive (`Source.file_names`), and is looked for directly in the folder that
+    ``IMAGENET2012_DIR`` names, which may be a URL. So a dataset of somebody else can lead to no
+    other file of that folder.
     """
-    name, folder = path.rpartition("/")[2], os.getenv(FOLDER_VARIABLE)
-    missing: ArchiveError | None = None
     if os.path.isabs(path):
-        try:
-            return open_file(path)
-        except ArchiveError as error:
-            if status_of(path) or name not in NAMES:  # it exists: something else is wrong with it
-                raise
-            missing = error
-    elif path not in NAMES:
+        return open_file(path)
+    if path not in NAMES:
         problem = "is neither an absolute path nor the name of an archive of ILSVRC2012."
         raise ArchiveError(path, problem, advice=KNOWN_NAMES)
-    if not folder:
+    if not (folder := os.getenv(FOLDER_VARIABLE)):
         advice = f"Set {FOLDER_VARIABLE} to the folder that holds it, before the program starts."
         problem = f"is wanted, and {FOLDER_VARIABLE} is not set."
-        raise ArchiveError(path, problem, advice=advice) from missing
-    found = f"{absolute(folder)}/{name}"
+        raise ArchiveError(path, problem, advice=advice)
+    found = f"{absolute(folder)}/{path}"
     return _open_remote(found, os.getpid()) if is_url(found) else open_file(found)
 
 
@@ -207,13 +199,11 @@ def place_of(file: File, member: Member) -> str:
     Raises `ArchiveError` if the header directly before the data does not hold name and size, so
     that it could not be proven: that of a long name stands in an extension header.
     """
-    if member.header != member.start:
-        header = read_header(file.read(member.header, BLOCK))
-        kept = (member.name, member.kind, member.size)
-        if header is None or (header.name, header.kind, header.size) != kept:
-            problem = f"{member.name!r} has a name or size that only extension headers hold."
-            advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
-            raise ArchiveError(file.path, problem, member.start, advice)
+    proof = member.header, member.size, member.name
+    if member.header != member.start and not _is_there(file, *proof):
+        problem = f"{member.name!r} has a name or size that only extension headers hold."
+        advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
+        raise ArchiveError(file.path, problem, member.start, advice)
     path = file.path.rpartition("/")[2] if is_url(file.path) else file.path
     return Imagenet2012FileSystem.url(path, member)
 

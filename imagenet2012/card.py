@@ -44,7 +44,7 @@ INDEX = """
 program that loads it need import nothing for that, but on its machine
 
 - the package `imagenet2012` {version} must be installed, which reads these places;
-- {archives} must be where its path says, or by its name in the folder (or at the URL) that the
+- {archives} must be where its path says or, of a bare name, in the folder (or at the URL) that the
   environment variable `{variable}` names.
 
 Each image is read only if the archive's own header there names the same file and size. The archives

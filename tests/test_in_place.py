@@ -139,9 +139,10 @@ def test_moved(own: tuple[Path, datasets.Dataset], cache: dict[str, Any]) -> Non
     path, dataset = own
     moved = path.parent.rename(path.parent.with_name("moved"))
     for read in (lambda: dataset[0], lambda: dataset[:3]):
-        with pytest.raises(ArchiveError, match=rf"own/{TRAIN}: .*{DIR} is not set") as caught:
+        with pytest.raises(
+            ArchiveError, match=rf"own/{TRAIN}: cannot be opened.*\n.*load it again"
+        ):
             read()
-        assert "cannot be opened" in str(caught.value.__cause__)
     assert imagenet2012.load(moved, "in_place", split="train", **cache)[0]["image"].mode == "RGB"
     moved.rename(path.parent)  # as a mount that comes back
     assert dataset[0]["image"].mode == "RGB"
@@ -254,16 +255,3 @@ def test_the_variable_may_be_set_later_and_changed(
         monkeypatch.setenv(DIR, folder)
         assert sorted(contents(rows)) == wanted(archives.expected["validation"])
         assert rows[0]["image"].mode == "RGB"
-
-
-def test_a_moved_archive_is_found_by_the_variable(
-    own: tuple[Path, datasets.Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of rows that hold its path; but what is at the path comes first."""
-    path, dataset = own
-    before = contents(dataset)
-    monkeypatch.setenv(DIR, str(tmp_path))
-    (tmp_path / TRAIN).write_bytes(b"another")
-    assert contents(dataset) == before
-    path.rename(tmp_path / TRAIN)
-    assert contents(dataset) == before
