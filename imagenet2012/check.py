@@ -22,7 +22,7 @@ from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_lab
 from imagenet2012.in_place import missing_images
 from imagenet2012.regions import MEAN_IMAGE_BYTES, Part
 from imagenet2012.rows import Row, RowReader, stretches_of
-from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_dir, is_url, open_file, status_of
+from imagenet2012.storage import is_dir, is_url, open_file, status_of
 from imagenet2012.tar_reader import class_tars
 from imagenet2012.trees import Faults, in_threads, list_tree, odd_classes
 
@@ -225,7 +225,6 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
     Of an index it is looked whether each image is where its row says.
     """
     what = f"an index of {plan.in_place}" if plan.in_place else "with the images"
-    what += ", at a URL, where its images are not looked at" * _is_far(plan)
     report = Report(plan.split, str(data), shards=f"{plan.shards:,} shard(s), {what}")
     report.add_figure("images", plan.rows, SOURCES[plan.split].num_examples, strict)
     others = {path.name for path in data.glob(f"{plan.split}-*.parquet")} - set(plan.names())
@@ -242,12 +241,11 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
 
 def _read_shard(path: Path, plan: Plan, report: Report) -> None:
     """Note what is wrong with the pages of a shard, and with the images that it points to."""
-    is_here = plan.in_place and not _is_far(plan)
     places: list[str] = []
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(ROWS_IN_A_GROUP):
-                if is_here:
+                if plan.in_place:
                     places.extend(batch["image"].field("path").to_pylist())
     except (OSError, pa.ArrowException) as error:
         report.problems.add("shards with damaged pages", f"{path.name}: {_first_line(error)}")
@@ -256,9 +254,3 @@ def _read_shard(path: Path, plan: Plan, report: Report) -> None:
             report.problems.add("images that are not where the index says", name)
     except (ArchiveError, OSError) as error:
         report.add_error(error)
-
-
-def _is_far(plan: Plan) -> bool:
-    """Tell whether an index is of an archive behind a URL, where each image would be a request."""
-    named = plan.in_place is not None and not os.path.isabs(plan.in_place)
-    return named and is_url(absolute(os.getenv(FOLDER_VARIABLE, "")))

@@ -178,6 +178,10 @@ def test_archives_behind_a_url(
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="validation")
     assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
     assert url not in (tmp_path / "out" / "README.md").read_text()
+    assert "All OK" in run("check", tmp_path / "out", "--no-checks").output
+    fsspec.filesystem("memory").pipe(f"/{tmp_path.name}/{VAL}", bytes(10_000))
+    result = run("check", tmp_path / "out", "--no-checks")
+    assert ("Not all is OK" in result.output) == (verb == "index")
 
 
 # ------------------------------------------------------------------------- again
