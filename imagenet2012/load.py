@@ -1,6 +1,7 @@
 """Loading: `load`, and the name that `datasets.load_dataset` knows."""
 
 import os
+import types
 from typing import Any
 
 import datasets
@@ -12,33 +13,27 @@ from imagenet2012.ilsvrc2012 import NAME, SOURCES
 from imagenet2012.splits import DATA_HASH, cut_split
 from imagenet2012.storage import logger
 
+_usual = datasets.load.PackagedDatasetModuleFactory
+
 
 def register() -> None:
     """Make ``datasets.load_dataset("imagenet2012")`` find the builder."""
     packaged_modules._PACKAGED_DATASETS_MODULES[NAME] = (script.__name__, DATA_HASH)
-    datasets.load.PackagedDatasetModuleFactory = NamedModule
+    datasets.load.PackagedDatasetModuleFactory = _module_of
 
 
-class NamedModule(datasets.load.PackagedDatasetModuleFactory):
-    """What `datasets` asks for a builder by its name.
+def _module_of(name: str, data_files: Any = None, **kwargs: Any) -> Any:
+    """Return what `datasets` asks for the module of a builder, and for what is given to it.
 
-    For this name alone nothing is listed: its parent would go through everything below the folder,
-    or the working directory, for minutes where there are extracted images, and stop with an error
-    of its own where there is nothing. Nor is a server told that it was loaded.
+    For this name alone nothing is listed: it would go through everything below the folder, or the
+    working directory, for minutes where there are extracted images, and stop with an error of its
+    own where there is nothing. Nor is a server told that it was loaded.
     """
-
-    def __init__(self, name: str, data_files: Any = None, **kwargs: Any) -> None:
-        self.name, self.data_files = name, data_files
-        if name != NAME:
-            super().__init__(name, data_files=data_files, **kwargs)
-
-    def get_module(self) -> datasets.load.DatasetModule:
-        """Return the module of the builder, and what is given to the builder."""
-        if self.name != NAME:
-            return super().get_module()
-        files = DataFilesDict() if self.data_files is None else self.data_files
-        given = {"data_files": files, "dataset_name": NAME}
-        return datasets.load.DatasetModule(script.__name__, DATA_HASH, given)
+    if name != NAME:
+        return _usual(name, data_files=data_files, **kwargs)
+    given = {"data_files": data_files or DataFilesDict(), "dataset_name": NAME}
+    module = datasets.load.DatasetModule(script.__name__, DATA_HASH, given)
+    return types.SimpleNamespace(get_module=lambda: module)
 
 
 def load(
