@@ -86,12 +86,8 @@ def list_folder(url: str, options: Options) -> list[str]:
 
 
 def identity(info: dict[str, Any]) -> str:
-    """Return the best identity that a file system gives of an object, or nothing.
-
-    A weak ETag only means that a page looks the same, so it counts together with the time.
-    """
-    found = [str(info[key]) for key in IDENTITIES if info.get(key)]
-    return " ".join(found) if found and found[0].startswith("W/") else "".join(found[:1])
+    """Return the best identity that a file system gives of an object, or nothing."""
+    return next((str(info[key]) for key in IDENTITIES if info.get(key)), "")
 
 
 def words_of(error: BaseException) -> str:
