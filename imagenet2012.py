@@ -14,6 +14,8 @@ modules named for their subjects. Paths in them are strings with ``/``, and only
 """
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +43,6 @@ from .rows import Row, RowReader, Stretch, parts_of, stretches_of
 from .splits import (
     DATA_HASH,
     check_main_guard,
-    clear_leftovers,
     copies_in,
     copy_name,
     finish_copy,
@@ -74,8 +75,8 @@ class Imagenet2012Config(datasets.BuilderConfig):
     splits : tuple of str
         Which splits; without them, all whose archives are found.
     checks : bool
-        Of a stream: whether to warn where sizes and counts are not the official ones. What is
-        prepared is checked as `verification_mode` says.
+        Whether sizes and counts must be the official ones; of a stream it is a warning if they are
+        not. Of a copy, `verification_mode` decides.
     """
 
     label_names: str = "words"
@@ -120,7 +121,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ]
     DEFAULT_CONFIG_NAME = "default"
     info: datasets.DatasetInfo
-    mode = datasets.VerificationMode.BASIC_CHECKS
     _get_examples_iterable_for_split = (  # of streams
         datasets.GeneratorBasedBuilder._get_examples_iterable_for_split
     )
@@ -184,7 +184,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if split in self.archives:
                 given["data_files"] = {split: self.archives[split]}
             self._of_split[split] = type(self)(**given)
-        self._of_split[split].mode = self.mode
+        self._of_split[split].config.checks = self.config.checks
         return self._of_split[split]
 
     def download_and_prepare(
@@ -197,7 +197,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             raise ValueError('order="mixed" is for streams. `imagenet2012 export` shuffles a copy.')
         if not self.splits:
             raise self._missing()
-        self.mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+        mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+        self.config.checks = mode != datasets.VerificationMode.NO_CHECKS
+        self._hashes = mode == datasets.VerificationMode.ALL_CHECKS
         self._warn_of_missing()
         if len(self.splits) > 1:
             return self._prepare_each(*args, **kwargs)
@@ -205,20 +207,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             check_main_guard()
         super().download_and_prepare(None, *args, **kwargs)
         (split,) = self.splits
-        count = self.info.splits[split].num_examples if self._checks else None
+        count = self.info.splits[split].num_examples if self.config.checks else None
         found = self.archives.get(split, "")
         warn_of_copy(self.cache_dir, split, found, count, self.storage_options)
-
-    @property
-    def _checks(self) -> bool:
-        return self.mode != datasets.VerificationMode.NO_CHECKS
 
     def _prepare_each(self, *args: Any, **kwargs: Any) -> None:
         """Prepare each split in its own folder; all archives are checked before the first."""
         builders = [self.of_split(split) for split in self.splits]
         for one in builders:
             if not is_made(one.cache_dir, kwargs.get("download_mode")):
-                one.check_archives(strict=True)
+                one.checked_archive(strict=True)
         for one in builders:
             one.download_and_prepare(None, *args, **kwargs)
         infos = {s: one.info.splits[s] for s, one in zip(self.splits, builders, strict=True)}
@@ -228,19 +226,17 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _download_and_prepare(
         self, dl_manager: Any, verification_mode: datasets.VerificationMode, **kwargs: Any
     ) -> None:
-        clear_leftovers(self._output_dir)
+        # Else `datasets` would take what a killed run left for shards of this one.
+        shutil.rmtree(self._output_dir)
+        os.mkdir(self._output_dir)
         self._name_classes()
         # Else `datasets` holds this run to what an earlier one recorded.
         self.info.splits = self.info.download_checksums = None
         prepare: Any = datasets.DatasetBuilder._download_and_prepare  # that of examples is skipped
         prepare(self, dl_manager, verification_mode, **kwargs)
-        for split, path in self._chosen.items():
-            count = self.info.splits[split].num_examples if self._checks else None
-            finish_copy(self._output_dir, split, path, count, self.storage_options)
-
-    @property
-    def _chosen(self) -> dict[str, str]:
-        return {split: self.archives[split] for split in self.splits if split in self.archives}
+        (split,) = self.splits
+        count = self.info.splits[split].num_examples if self.config.checks else None
+        finish_copy(self._output_dir, split, self.archives[split], count, self.storage_options)
 
     def _missing(self) -> ManualDownloadError:
         found = ", ".join(map(without_secrets, self.archives.values()))
@@ -250,43 +246,38 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _warn_of_missing(self) -> None:
         if self.config.data_dir and self.archives and not self.config.splits:
-            warn_of_missing(self.archives, self._checks, self.storage_options)
+            warn_of_missing(self.archives, self.config.checks, self.storage_options)
 
-    def check_archives(self, strict: bool) -> None:
-        """Check what the archives are; of another size only warn unless `strict`."""
-        if not self.splits or len(self._chosen) < len(self.splits):
+    def checked_archive(self, strict: bool) -> tuple[str, str]:
+        """Return the only split and its archive, which is checked, its size only if `strict`."""
+        (split,) = self.splits
+        if split not in self.archives:
             raise self._missing()
-        for split, path in self._chosen.items():
-            check_archive(split, path, strict, self._checks, self.storage_options)
-            if self.config.name == "in_place":  # as given: `datasets` adds to its own
-                check_in_place(path, self._given.get("storage_options"))
+        path = self.archives[split]
+        check_archive(split, path, strict, self.config.checks, self.storage_options)
+        if self.config.name == "in_place":  # as given: `datasets` adds to its own
+            check_in_place(path, self._given.get("storage_options"))
+        return split, path
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        streaming = dl_manager.is_streaming
-        self.check_archives(strict=not streaming)
-        given = {s: self._gen_kwargs(s, p, streaming) for s, p in self._chosen.items()}
+        streaming, options = dl_manager.is_streaming, self.storage_options
+        split, path = self.checked_archive(strict=not streaming)
+        was, labels = seen(path, options), read_labels(self.base_path)
+        parts = parts_of(split, path, labels, options, self.config.checks, not streaming)
         if not streaming:
-            size = sum(part.size for kwargs in given.values() for part in kwargs["parts"])
+            size = sum(part.size for part in parts)
             check_space(self._output_dir, size // (300 if self.config.name == "in_place" else 1))
-            if self.mode == datasets.VerificationMode.ALL_CHECKS:
-                for split, path in self._chosen.items():
-                    check_sha256(split, path, self.storage_options)
-        generators = [datasets.SplitGenerator(split, kwargs) for split, kwargs in given.items()]
-        for one in generators:  # an original's count is known: for progress bars and streams
-            if one.gen_kwargs["was"]["size"] == SOURCES[one.name].size:
-                one.split_info.num_examples = SOURCES[one.name].num_examples
-        if streaming:
-            known = {one.name: one.split_info for one in generators if one.split_info.num_examples}
-            self.info.splits = datasets.SplitDict(known) if known else None
-        return generators
-
-    def _gen_kwargs(self, split: str, path: str, streaming: bool) -> dict[str, Any]:
-        """Return what `_generate_examples` needs; ``num_proc`` divides the stretches, a list."""
-        was, labels = seen(path, self.storage_options), read_labels(self.base_path)
-        parts = parts_of(split, path, labels, self.storage_options, self._checks, not streaming)
+            if self._hashes:
+                check_sha256(split, path, options)
         order = (self.config.order or "mixed") if streaming else "archive"
-        stretches = stretches_of(split, parts, order)
-        return {"split": split, "path": path, "was": was, "parts": parts, "stretches": stretches}
+        stretches = stretches_of(split, parts, order)  # a list, which ``num_proc`` divides
+        given = {"split": split, "path": path, "was": was, "parts": parts, "stretches": stretches}
+        generator = datasets.SplitGenerator(split, given)
+        if was["size"] == SOURCES[split].size:  # for progress bars and streams
+            generator.split_info.num_examples = SOURCES[split].num_examples
+            if streaming:
+                self.info.splits = datasets.SplitDict({split: generator.split_info})
+        return [generator]
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield examples one by one, for streaming."""
@@ -312,7 +303,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if seen(path, self.storage_options) != was:
             raise ArchiveError(path, "changed since it was checked.", advice="Load it again.")
         labels, in_place = read_labels(self.base_path), self.config.name == "in_place"
-        options = self.storage_options, self._checks
+        options = self.storage_options, self.config.checks
         yield from RowReader(split, parts, labels.validation, in_place, *options).rows(stretches)
 
     def as_dataset(self, split: Any = None, **kwargs: Any) -> Any:
@@ -334,15 +325,17 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return an iterable dataset; see `datasets.DatasetBuilder.as_streaming_dataset`."""
-        if split is not None and self.splits != (str(split),):
-            return joined(split, self.splits, self._stream)
-        if not self.config.checks:
-            self.mode = datasets.VerificationMode.NO_CHECKS
-        self._name_classes()
-        self._warn_of_missing()
-        return super().as_streaming_dataset(split, base_path)
 
-    def _stream(self, name: str, part: str) -> Any:
-        if name != part:
-            raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
-        return self.of_split(name).as_streaming_dataset(name)
+        def give(name: str, part: str) -> datasets.IterableDataset:
+            if name != part:
+                raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
+            builder = self.of_split(name)
+            builder._name_classes()
+            return datasets.DatasetBuilder.as_streaming_dataset(builder, name, base_path)
+
+        if not self.splits:
+            raise self._missing()
+        self._warn_of_missing()
+        if split is None:
+            return datasets.IterableDatasetDict({name: give(name, name) for name in self.splits})
+        return joined(split, self.splits, give)

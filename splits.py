@@ -144,14 +144,6 @@ def warn_of_copy(folder: str, split: str, path: str, count: int | None, options:
         )
 
 
-def clear_leftovers(folder: str) -> None:
-    """Remove what a killed run left: `datasets` would take its shards for those of this run."""
-    if folder.endswith(".incomplete"):
-        with os.scandir(folder) as entries:
-            for entry in [entry for entry in entries if entry.is_file()]:
-                os.unlink(entry.path)
-
-
 def check_main_guard() -> None:
     """Raise `RuntimeError` in a new process that still runs its parent's script, to know it.
 

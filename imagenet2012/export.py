@@ -43,7 +43,6 @@ RECORD = b"imagenet2012"  # the key of a shard's record in the metadata of its s
 SEED = 0  # of the shuffle
 ROWS_IN_A_GROUP = 100
 INDEX_ROW_BYTES = 256  # at most
-SAMPLE = 200  # images whose resized bytes tell those of all
 IMAGES_A_PROCESS = 500  # are read and resized in the time that it takes to start one
 
 # ------------------------------------------------------------------------- plans
@@ -117,15 +116,14 @@ def plan_export(
 ) -> SplitExport:
     """Plan an export of `images` in place in the archive at `path`.
 
-    Their bytes, and by them the number of shards, are those of the archive; of images that are
-    resized to a `size`, as JPEGs of this `quality`, they follow from a sample.
+    Their bytes, and by them the number of shards, are those of the archive, or estimated if images
+    are resized to a `size`, as JPEGs of this `quality`.
     """
     rows, options = _shuffled(images), {"size": size, "quality": quality} if size else {}
     plan = _plan(split, path, rows, shards=1, shard_size=shard_size, **options)
     num_bytes = plan.archive_bytes
-    if plan.size:
-        sample = with_images(rows.slice(0, SAMPLE), plan)["image"].combine_chunks().field("bytes")
-        num_bytes = pc.sum(pc.binary_length(sample)).as_py() * plan.rows // len(sample)
+    if size:  # half a byte for each pixel of a square
+        num_bytes = min(num_bytes, plan.rows * size * size // 2)
     shards = max(1, min(plan.rows, round(num_bytes / shard_size)))
     return SplitExport(dataclasses.replace(plan, shards=shards), rows, num_bytes)
 
@@ -193,25 +191,14 @@ def check_folder(exports: Iterable[SplitExport], data: Path) -> None:
         numbers = {name: shard for shard, name in enumerate(plan.names())}
         there = sorted(data.glob(f"{plan.split}-*.parquet"))
         for path in there:
-            wanted = plan.record(numbers.get(path.name, -1))
-            if (record := read_record(path)) != wanted:
-                raise ValueError(_foreign(path, record, wanted))
+            if read_record(path) != plan.record(numbers.get(path.name, -1)):
+                raise ValueError(
+                    f"{path} is there, made with other options, or of an archive that was changed "
+                    "since, or by another program. Nothing was changed: pass the options of then to "
+                    "go on with it, or another OUTPUT, or move it away."
+                )
         needed += num_bytes * (plan.shards - len(there)) // plan.shards
     check_space(str(data), needed, "Pass an OUTPUT on another disk.")
-
-
-def _foreign(path: Path, record: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Say what a file is that is not the shard that would be written there."""
-    others = [
-        f"{key} {record[key]}, not {value}"
-        for key, value in wanted.items()
-        if key in record and record[key] != value
-    ]
-    how = f"made with {'; '.join(others)}" if others else "of another program, or damaged"
-    return (
-        f"{path} is there, {how}. Nothing was changed: pass the options with which it was made to "
-        "go on with it, or another OUTPUT, or move it away."
-    )
 
 
 # ------------------------------------------------------------------------- writing

@@ -75,11 +75,10 @@ def load(
     """
     if split is not None:
         kwargs["splits"] = _splits_in(split)
-    if kwargs.get("streaming"):  # of which `datasets` does not hand on the mode
-        mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
-        kwargs["checks"] = mode != datasets.VerificationMode.NO_CHECKS
-        if mode == datasets.VerificationMode.ALL_CHECKS:
-            logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
+    mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
+    kwargs["checks"] = mode != datasets.VerificationMode.NO_CHECKS  # of streams, which get no mode
+    if mode == datasets.VerificationMode.ALL_CHECKS and kwargs.get("streaming"):
+        logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
     return datasets.load_dataset(NAME, name, data_dir=data_dir, split=split, **kwargs)
 
 

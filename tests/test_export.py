@@ -128,7 +128,7 @@ def test_processes_write_the_same_bytes(
     made = []
     for processes in (1, 2):
         output = tmp_path / f"out{processes}"
-        common = ("--no-checks", "--num-proc", processes, "--shard-size", "600kB", *options)
+        common = ("--no-checks", "--num-proc", processes, "--shard-size", "300kB", *options)
         assert run("export", tmp_path, output, *common).exit_code == 0
         made.append(fingerprint(output / "data"))
     assert made[0] == made[1] and len(made[0]) > 1
@@ -222,16 +222,19 @@ def nothing(output: Path, folder: Path) -> None:
     pass
 
 
+OTHER = "is there, made with other options"
+
+
 @pytest.mark.parametrize(
     ("made", "change", "options", "words"),
     [
-        ("index", nothing, ("index", "--shards", 4), "made with shards 5, not 4"),
-        ("index", nothing, ("index", "--portable", "--shards", 5), f"/{VAL}, not {VAL}"),
-        ("index", nothing, ("export",), "made with shards 5"),
-        ("export", nothing, ("export",), "shard_size 40000, not 500000000"),
-        ("export", nothing, ("export", *SMALL, "--size", 50), "size None, not 50"),
-        ("export", change_the_archive, ("export", *SMALL), "made with archive_"),
-        ("export", put_others_rows, ("export", *SMALL), "of another program, or damaged"),
+        ("index", nothing, ("index", "--shards", 4), OTHER),
+        ("index", nothing, ("index", "--portable", "--shards", 5), OTHER),
+        ("index", nothing, ("export",), OTHER),
+        ("export", nothing, ("export",), OTHER),
+        ("export", nothing, ("export", *SMALL, "--size", 50), OTHER),
+        ("export", change_the_archive, ("export", *SMALL), OTHER),
+        ("export", put_others_rows, ("export", *SMALL), OTHER),
         ("export", put_a_card, ("export",), "was not written by this command"),
     ],
 )
