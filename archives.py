@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import datasets
@@ -142,11 +143,12 @@ def describe(path: str, options: Options = None) -> str:
         problem = "does not exist" if is_missing else f"cannot be listed: {error.strerror or error}"
         return f"which {problem}.\n{advice}"
     found = f"found {', '.join(names[:8]) or 'nothing'}{', …' * (len(names) > 8)}."
-    return "\n  ".join([found, *_hints(path, names, options, {})[:6]]) + f"\n\n{INSTRUCTIONS}"
+    return "\n  ".join([found, *_hints(path, names, options)[:6]]) + f"\n\n{INSTRUCTIONS}"
 
 
-def _hints(folder: str, names: list[str], options: Options, found: dict[str, str]) -> list[str]:
+def _hints(folder: str, names: list[str], options: Options) -> list[str]:
     """Say what entries of a folder have to do with the splits that are not found there yet."""
+    found = archives_in(folder, options)
     kinds: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
     for name in [name for name in names if not name.startswith(".")][:MOST]:
@@ -182,22 +184,22 @@ def archives_in(folder: str, options: Options = None) -> dict[str, str]:
     return {split: found[split] for split in SOURCES if split in found}
 
 
-def find_archives(data_dir: str | None, options: Options = None) -> dict[str, str]:
-    """Return the path of each split's archive or tree in a folder, or raise `ManualDownloadError`.
+def folder_of(data_dir: str | None) -> str:
+    """Return a folder, else that which ``IMAGENET2012_DIR`` names, else the working directory."""
+    return data_dir or absolute(os.getenv(FOLDER_VARIABLE) or ".")
 
-    Without a folder it is the folder that ``IMAGENET2012_DIR`` names, else the working directory.
-    """
-    named = os.getenv(FOLDER_VARIABLE)
-    folder = data_dir or absolute(named or ".")
-    if found := archives_in(folder, options):
+
+def find_archives(folder: str) -> dict[str, str]:
+    """Return what `archives_in` finds, or raise `ManualDownloadError` if that is nothing."""
+    if found := archives_in(folder):
         return found
-    given = f"No data_dir was given, {FOLDER_VARIABLE} is {'' if named else 'not '}set. "
-    raise _nothing_at(folder, f"{'' if data_dir else given}Looked in", options)
+    raise not_found(folder, SOURCES)
 
 
-def _nothing_at(path: str, looked: str, options: Options) -> ManualDownloadError:
-    text = f"No archive of ILSVRC2012. {looked} {without_secrets(path)}, {describe(path, options)}"
-    return ManualDownloadError(text)
+def not_found(path: str, splits: Iterable[str], options: Options = None) -> ManualDownloadError:
+    """Say what is at a path instead of the archives of these splits."""
+    looked = f"Looked in {without_secrets(path)}, {describe(path, options)}"
+    return ManualDownloadError(f"No archive of the {' or '.join(splits)} split. {looked}")
 
 
 def given_archives(
@@ -215,7 +217,7 @@ def given_archives(
             raise ValueError(f"data_files is the path of one archive for each split, not {given!r}")
         path = absolute(given, folder)
         if not status_of(path, options):
-            raise _nothing_at(path, "Looked for", options)
+            raise not_found(path, [key] if key else SOURCES, options)
         kind = key or kind_of(path, options)
         if key and key not in SOURCES:
             raise ValueError(f"data_files has no split {key!r}, only {', '.join(SOURCES)}.")
@@ -229,7 +231,7 @@ def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Opti
     for split, word in (("train", "train"), ("validation", "val")):
         if split not in archives:
             names = [name for name in _listed(folder, options) if word in name.lower()]
-            hints = _hints(folder, names, options, archives)
+            hints = _hints(folder, names, options)
             if hints or checks:
                 logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
 

@@ -24,16 +24,17 @@ import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, ManualDownloadError
 
 from .archives import (
-    INSTRUCTIONS,
+    archives_in,
     check_archive,
     check_sha256,
     check_space,
-    find_archives,
+    folder_of,
     given_archives,
+    not_found,
     warn_of_missing,
 )
 from .decoding import NamedImage, RowFeatures, RowInfo, StoredImage
-from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels, without_secrets
+from .ilsvrc2012 import INFO, NAME, SOURCES, VERSION, ArchiveError, read_labels
 from .in_place import check_in_place
 from .regions import Part
 
@@ -134,15 +135,12 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         files, options = kwargs.pop("data_files", None), kwargs.get("storage_options")
         if (folder := kwargs.get("data_dir")) is not None:
             folder = kwargs["data_dir"] = absolute(folder)
-        self._not_found: ManualDownloadError | None = None
         self._of_split: dict[str, Imagenet2012] = {}
-        self.archives: dict[str, str] = {}
-        try:
-            self.archives = (
-                given_archives(files, folder, options) if files else find_archives(folder, options)
-            )
-        except ManualDownloadError as error:
-            self._not_found = error
+        self.archives = (
+            given_archives(files, folder, options)
+            if files
+            else archives_in(folder_of(folder), options)
+        )
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
         self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
         kwargs["copy"] = f"{name}-all"  # where nothing is written
@@ -239,10 +237,9 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         finish_copy(self._output_dir, split, self.archives[split], count, self.storage_options)
 
     def _missing(self) -> ManualDownloadError:
-        found = ", ".join(map(without_secrets, self.archives.values()))
-        return self._not_found or ManualDownloadError(
-            f"No archive of the {' and '.join(self.splits)} split, only {found}.\n\n{INSTRUCTIONS}"
-        )
+        missing = [split for split in self.splits or SOURCES if split not in self.archives]
+        beside = next(iter(self.archives.values()), "").rpartition("/")[0]
+        return not_found(beside or folder_of(self.config.data_dir), missing, self.storage_options)
 
     def _warn_of_missing(self) -> None:
         if self.config.data_dir and self.archives and not self.config.splits:

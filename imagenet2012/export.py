@@ -194,8 +194,8 @@ def check_folder(exports: Iterable[SplitExport], data: Path) -> None:
             if read_record(path) != plan.record(numbers.get(path.name, -1)):
                 raise ValueError(
                     f"{path} is there, made with other options, or of an archive that was changed "
-                    "since, or by another program. Nothing was changed: pass the options of then to "
-                    "go on with it, or another OUTPUT, or move it away."
+                    "since, or by another program. Nothing was changed: pass its options to go on "
+                    "with it, or another OUTPUT, or move it away."
                 )
         needed += num_bytes * (plan.shards - len(there)) // plan.shards
     check_space(str(data), needed, "Pass an OUTPUT on another disk.")

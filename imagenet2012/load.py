@@ -73,18 +73,12 @@ def load(
     ValueError
         If an option does not exist or contradicts another.
     """
-    if split is not None:
-        kwargs["splits"] = _splits_in(split)
+    each = split if isinstance(split, list | tuple) else [split]
+    if split is not None and "all" not in map(str, each):
+        names = (name for one in each for name, _ in cut_split(one, SOURCES))
+        kwargs["splits"] = tuple(dict.fromkeys(names))
     mode = datasets.VerificationMode(kwargs.get("verification_mode") or "basic_checks")
     kwargs["checks"] = mode != datasets.VerificationMode.NO_CHECKS  # of streams, which get no mode
     if mode == datasets.VerificationMode.ALL_CHECKS and kwargs.get("streaming"):
         logger.warning("Streaming starts at once: the SHA-256 of the archives is not checked.")
     return datasets.load_dataset(NAME, name, data_dir=data_dir, split=split, **kwargs)
-
-
-def _splits_in(split: Any) -> tuple[str, ...]:
-    """Return the splits that an expression names, or none for all that are found."""
-    each = split if isinstance(split, list | tuple) else [split]
-    if "all" in map(str, each):
-        return ()
-    return tuple(dict.fromkeys(name for one in each for name, _ in cut_split(one, SOURCES)))

@@ -94,12 +94,13 @@ def test_without_a_folder_the_variable_comes_before_the_working_directory(
     monkeypatch.chdir(tmp_path / "working")
     for name, found in (("variable", "variable"), ("", "working")):
         monkeypatch.setenv("IMAGENET2012_DIR", name and str(tmp_path / name))
-        assert archives.find_archives(None) == {"validation": f"{tmp_path}/{found}/{VAL}"}
+        builder = imagenet2012.Imagenet2012(cache_dir=str(tmp_path))
+        assert builder.archives == {"validation": f"{tmp_path}/{found}/{VAL}"}
     (tmp_path / "working" / VAL).unlink()
-    for name, words in ((str(tmp_path / "no"), "is set"), ("", "is not set")):
-        monkeypatch.setenv("IMAGENET2012_DIR", name)
-        with pytest.raises(ManualDownloadError, match=rf"IMAGENET2012_DIR {words}\. Looked in"):
-            archives.find_archives(None)
+    for name in ("variable/none", "working"):
+        monkeypatch.setenv("IMAGENET2012_DIR", str(tmp_path / name) if "none" in name else "")
+        with pytest.raises(ManualDownloadError, match=rf"Looked in {tmp_path}/{name}, "):
+            imagenet2012.load(cache_dir=str(tmp_path))
 
 
 def test_files_that_cannot_be_meant(tmp_path: Path) -> None:
