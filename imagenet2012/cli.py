@@ -32,27 +32,22 @@ from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_url
 # ------------------------------------------------------------------------- what may be typed
 
 
-def folder_of(_: click.Context, __: click.Parameter, given: str | None) -> str:
+def folder_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str:
     """Return the folder of the archives: the one that was typed, or that the variable names."""
-    given = os.getenv(FOLDER_VARIABLE, "") if given is None else given
-    if not given.strip():
+    folder, *more = given or (os.getenv(FOLDER_VARIABLE, ""),)
+    if more:
+        raise click.UsageError(f"One DIR is taken, not {len(given)}.")
+    if not folder.strip():
         raise click.UsageError(f"DIR is missing or empty, and {FOLDER_VARIABLE} is not set.")
-    return absolute(given)
+    return absolute(folder)
 
 
-def folders_of(
-    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
-) -> tuple[str, Path]:
-    """Return DIR, and OUTPUT, which is none of archives or of what was extracted."""
-    if not 1 <= len(given) <= 2:
-        raise click.UsageError(f"Pass DIR and OUTPUT; or, if {FOLDER_VARIABLE} is set, OUTPUT.")
-    if not given[-1].strip() or is_url(given[-1]):
-        raise click.UsageError(f"OUTPUT is a folder of this machine, not {given[-1]!r}.")
-    output = absolute(given[-1])
-    if archives_in(output):
-        raise click.UsageError(f"{output} holds the images: write to another folder.")
-    folder = given[0] if len(given) == 2 else None
-    return folder_of(context, parameter, folder), Path(output)
+def output_of(_: click.Context, __: click.Parameter, given: str) -> Path:
+    """Return OUTPUT, which is none of archives or of what was extracted."""
+    output = absolute(given)
+    if not given.strip() or is_url(output) or archives_in(output):
+        raise click.UsageError(f"OUTPUT is a folder of this machine without images, not {given!r}.")
+    return Path(output)
 
 
 def size_of(given: str) -> int:
@@ -62,8 +57,8 @@ def size_of(given: str) -> int:
     return number
 
 
-dir_argument = click.argument("folder", metavar="[DIR]", required=False, callback=folder_of)
-folders_argument = click.argument("folders", metavar="[DIR] OUTPUT", nargs=-1, callback=folders_of)
+dir_argument = click.argument("folder", metavar="[DIR]", nargs=-1, callback=folder_of)
+output_argument = click.argument("output", callback=output_of)
 split_of = click.Choice(tuple(SOURCES))
 split_option = click.option(
     "--split", "splits", multiple=True, type=split_of, help="Only this split; may be repeated."
@@ -148,7 +143,8 @@ def prepare(folder: str, splits: tuple[str, ...], no_checks: bool, num_proc: int
 
 
 @main.command(short_help="Write a small dataset whose images stay in the archives.")
-@folders_argument
+@dir_argument
+@output_argument
 @split_option
 @no_checks_option
 @num_proc_option
@@ -173,7 +169,8 @@ def index(**chosen: Any) -> None:
 
 
 @main.command(short_help="Write the images as Parquet, resized if wanted; push them to the Hub.")
-@folders_argument
+@dir_argument
+@output_argument
 @split_option
 @no_checks_option
 @num_proc_option
@@ -182,7 +179,7 @@ def index(**chosen: Any) -> None:
 @click.option("--shard-size", default="500MB", type=size_of, help="Of a file, about.")
 @click.option("--push", metavar="REPO_ID", help="Upload OUTPUT to this dataset of the Hub.")
 @click.option("--public", is_flag=True, help="The dataset of --push is not private.")
-def export(folders: tuple[str, Path], push: str | None, public: bool, **chosen: Any) -> None:
+def export(output: Path, push: str | None, public: bool, **chosen: Any) -> None:
     """Write the images in DIR to the folder OUTPUT: shuffled Parquet shards and a card.
 
     They need nothing but `datasets`. Started again after an interruption, it goes on after the
@@ -198,19 +195,20 @@ def export(folders: tuple[str, Path], push: str | None, public: bool, **chosen: 
       imagenet2012 export ~/imagenet ~/in256 --size 256 --push me/in256
     """
     if push is not None:
-        card.check_card(folders[1])
+        card.check_card(output)
         with hub_errors(push):
             card.get_repository(push, public)
-    files = write(exports.plan_export, folders, name=push, **chosen)
+    files = write(exports.plan_export, output=output, name=push, **chosen)
     if push is not None:
         with hub_errors(push):
-            card.upload(folders[1], files, push)
+            card.upload(output, files, push)
         click.echo(f"Uploaded to the dataset repository {push}.")
 
 
 def write(
     plan: Callable[..., exports.SplitExport],
-    folders: tuple[str, Path],
+    folder: str,
+    output: Path,
     splits: tuple[str, ...],
     no_checks: bool,
     num_proc: int,
@@ -221,7 +219,6 @@ def write(
 
     Returns all files that belong to the repository, which is loaded by `name`.
     """
-    folder, output = folders
     data = output / "data"
     card.check_card(output)
     archives = find_archives(folder)
