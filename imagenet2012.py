@@ -56,7 +56,7 @@ from .splits import (
 from .storage import absolute
 from .tables import prefetched, tables_of
 from .tar_reader import TarReader as TarReader
-from .trees import FolderReader as FolderReader
+from .trees import is_folder as is_folder
 
 
 @dataclasses.dataclass

@@ -1,5 +1,6 @@
 """Images that stay in the archives: the file system that reads them, each proven by its header."""
 
+import contextlib
 import errno
 import functools
 import io
@@ -18,14 +19,14 @@ from .regions import BLOCK
 from .storage import (
     FOLDER_VARIABLE,
     MAX_IMAGE_BYTES,
+    DiskFile,
     File,
     Options,
+    Readable,
     absolute,
     ahead,
-    announce_file,
     is_url,
     open_file,
-    read_file,
 )
 from .tar_reader import REGULAR, Member, read_header
 from .trees import in_threads
@@ -120,12 +121,12 @@ def _is_header_of(block: bytes, name: str, size: int) -> bool:
     return found == (name, size)
 
 
-def _fits(file: File, offset: int, size: int) -> bool:
+def _fits(file: Readable, offset: int, size: int) -> bool:
     """Tell whether a file has room for an image of this size after the header at `offset`."""
     return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= file.size
 
 
-def _is_there(file: File, offset: int, size: int, name: str) -> bool:
+def _is_there(file: Readable, offset: int, size: int, name: str) -> bool:
     return _fits(file, offset, size) and _is_header_of(file.read(offset, BLOCK), name, size)
 
 
@@ -193,7 +194,7 @@ def check_in_place(path: str, options: Options) -> None:
     raise ArchiveError(path, problem, advice=advice)
 
 
-def place_of(file: File, member: Member) -> str:
+def place_of(file: Readable, member: Member) -> str:
     """Return the URL by which a member can be read.
 
     Raises `ArchiveError` if the header directly before the data does not hold name and size, so
@@ -215,27 +216,27 @@ def read_place(path: str) -> bytes:
     """Return the bytes of an image that stays where a row says it is: a URL or a file's path."""
     if path.startswith(PREFIX):
         return Imagenet2012FileSystem.read_image(path)
-    if not _is_named_as_image(path):  # a dataset of somebody else may name any file
+    file = _open_image(path)
+    return file.read(0, file.size)
+
+
+def _open_image(path: str) -> DiskFile:
+    if not IMAGE_NAME.fullmatch(path.rpartition("/")[2]):  # others' datasets may name any file
         problem = "is not called as an image of ILSVRC2012 is."
         raise ArchiveError(path, problem, advice="Load it by `datasets` itself.")
-    return read_file(path)
-
-
-def _is_named_as_image(path: str) -> bool:
-    return IMAGE_NAME.fullmatch(os.path.basename(path)) is not None
+    return DiskFile(path)
 
 
 def announce_place(path: str) -> None:
     """Let an image be fetched that will be read soon; never fails."""
-    if not path.startswith(PREFIX):
-        return announce_file(path) if _is_named_as_image(path) else None
-    try:
+    with contextlib.suppress(OSError, ValueError):  # the read says what is wrong
+        if not path.startswith(PREFIX):
+            file = _open_image(path)
+            return file.announce(0, min(file.size, MAX_IMAGE_BYTES))
         named, offset, size, _ = Imagenet2012FileSystem.parse(path)
-        file = open_named(named)
-    except (OSError, ValueError):
-        return  # the read says what is wrong
-    if _fits(file, offset, size):
-        file.announce(offset, BLOCK + size)
+        archive = open_named(named)
+        if _fits(archive, offset, size):
+            archive.announce(offset, BLOCK + size)
 
 
 def missing_images(paths: Sequence[str]) -> Iterator[str]:

@@ -5,15 +5,15 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
 from .regions import BLOCK, Part
 from .remote import RemoteFile
-from .storage import UNDER_WAY, File, Options, ahead, is_dir, is_url, logger, open_file
-from .tar_reader import TarReader, class_tars
-from .trees import TREE_ADVICE, FolderReader, is_folder, list_tree
+from .storage import UNDER_WAY, DiskFile, File, Options, ahead, is_dir, is_url, logger, open_file
+from .tar_reader import Member, TarReader, class_tars
+from .trees import TREE_ADVICE, is_folder, list_tree, paths_in
 
 T = TypeVar("T")
 Place = tuple[File, int, int]  # offset and size of what will be read
@@ -169,37 +169,49 @@ class RowReader:
         region = part.region(stretch.region, stretch.regions)
         alone = stretch.last - stretch.first == 1
         if is_folder(part):
-            count = 0 if self.in_place else UNDER_WAY if alone else 1
-            folder = FolderReader(part, self.checks, count)
-            return self._rows_of_members(part, folder, folder.members(region))
+            return self._rows_of_files(part, paths_in(part, region), UNDER_WAY if alone else 1)
         file = self.file_at(part.path)
         reading = file if self.in_place else file.in_order(region, alone)
         tar = TarReader(reading, part, self.source.image)
         announce = None if held is None else lambda *place: held.append((file, *place))
-        return self._rows_of_members(part, tar, tar.members(region, announce))
+        return self._rows_of_members(tar, tar.members(region, announce))
 
-    def _rows_of_members(self, part: Part, reader: Any, members: Iterator[Any]) -> Iterator[Row]:
+    def _rows_of_files(self, part: Part, paths: list[str], under_way: int) -> Iterator[Row]:
+        if self.in_place:  # without a look at them
+            for path in paths:
+                name = path.rpartition("/")[2]
+                yield Row(name, path, None, self._label(part, name))
+            return
+        files = map(DiskFile, paths)
+        for file in ahead(files, lambda file: file.announce(0, file.size), under_way):
+            if not file.size and self.checks:
+                problem = "is empty, as files are that an interrupted extraction or copy left."
+                raise ArchiveError(file.path, problem, advice=TREE_ADVICE)
+            name = file.path.rpartition("/")[2]
+            label = self._label(part, name)
+            yield Row(name, self._path(name), file.read(0, file.size), label)
+
+    def _rows_of_members(self, tar: TarReader, members: Iterator[Member]) -> Iterator[Row]:
         for member in members:
-            label = self._label(part, member)
+            label = self._label(tar.part, member.name, member.start)
             if self.in_place:
-                path = member.path if is_folder(part) else place_of(reader.file, member)
-                yield Row(member.name, path, None, label)
-                continue
-            # `datasets` drops the bytes when it encodes an example whose path is a file. Below an
-            # archive there can be none. The bytes are in no variable, where they would stay until
-            # the next round.
-            path = f"{self.source.file_names[0]}/{member.name}"
-            yield Row(member.name, path, reader.read(member), label)
+                yield Row(member.name, place_of(tar.file, member), None, label)
+            else:  # the bytes are in no variable, where they would stay until the next round
+                yield Row(member.name, self._path(member.name), tar.read(member), label)
 
-    def _label(self, part: Part, member: Any) -> int:
+    def _path(self, name: str) -> str:
+        """Return a path below an archive: where one is a file, `datasets` drops the bytes."""
+        return f"{self.source.file_names[0]}/{name}"
+
+    def _label(self, part: Part, name: str, offset: int | None = None) -> int:
         """Return the label: its class's in training, else by the number in the file name."""
-        found = self.source.image.fullmatch(member.name)
+        found = self.source.image.fullmatch(name)
         if found and self.split == "train" and found[1] == part.wnid:
             return part.label
         if found and self.split != "train" and 1 <= int(found[1]) <= self.source.num_examples:
             return self.validation[int(found[1]) - 1] if self.split == "validation" else -1
-        problem = f"{member.name!r} does not belong in {part.wnid or self.split}."
-        raise ArchiveError(part.path, problem, member.start)
+        problem = f"{name!r} does not belong in {part.wnid or self.split}."
+        raise ArchiveError(part.path, problem, offset)
 
 
 # ------------------------------------------------------------------------- many in turn

@@ -94,7 +94,7 @@ def entries(folder: str, options: Options = None) -> list[str]:
 MAX_IMAGE_BYTES = 1 << 26  # keeps a forged size from filling the memory; the largest is 16 MB
 HAS_PREAD = hasattr(os, "pread")  # Windows has none
 HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
-OPEN_FILES = 64  # at most: of class tars in files of their own a thousand are read in turn
+OPEN_FILES = 96  # at most: of class tars in files of their own a thousand are read in turn
 # Linux reads no more than this for one announcement on FUSE and many network file systems.
 ANNOUNCED_BYTES = 128 << 10
 # Bytes announced at a time where a region is read in order: the first if it is read alone, the
@@ -216,7 +216,7 @@ def open_file(path: str, options: Options = None) -> File:
     return RemoteFile(path, options) if is_url(path) else DiskFile(path)
 
 
-# ------------------------------------------------------------------------- ahead, and whole files
+# ------------------------------------------------------------------------- ahead
 
 UNDER_WAY = 32  # reads that are announced while one is used
 
@@ -233,21 +233,3 @@ def ahead(
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
-
-
-def read_file(path: str) -> bytes:
-    """Return the bytes of an extracted image, or raise `ArchiveError`."""
-    try:
-        with io.FileIO(path) as file:
-            return file.readall()
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}."
-        advice = "Check the disk or the mount. If the tree was changed or moved, load it again."
-        raise ArchiveError(path, problem, advice=advice) from error
-
-
-def announce_file(path: str) -> None:
-    """Let the kernel fetch a file that will be read soon; never fails."""
-    if HAS_FADVISE:
-        with contextlib.suppress(OSError), io.FileIO(path) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

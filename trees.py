@@ -9,9 +9,9 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from .ilsvrc2012 import (
     CLASS_TAR,
@@ -24,16 +24,7 @@ from .ilsvrc2012 import (
     Labels,
 )
 from .regions import MEAN_IMAGE_BYTES, Part, Region, Status
-from .storage import (
-    MAX_ENTRIES,
-    Options,
-    ahead,
-    announce_file,
-    is_url,
-    open_file,
-    read_file,
-    status_of,
-)
+from .storage import MAX_ENTRIES, Options, is_url, open_file, status_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -247,43 +238,13 @@ def odd_classes(counts: Mapping[str, int | None], labels: Labels) -> Faults:
 # ------------------------------------------------------------------------- reading
 
 
-class Image(NamedTuple):
-    """An image in a file of its own: its name without folders, and its path."""
-
-    name: str
-    path: str
-    start: None = None  # where a member of a tar has an offset
-
-
 def is_folder(part: Part) -> bool:
     """Tell whether the images of a part are files of their own."""
     return part.names is not None
 
 
-class FolderReader(NamedTuple):
-    """Reads images in files of their own, as `TarReader` reads the members of a tar.
-
-    With `checks`, an empty file is an error. So many files as are `under_way` are announced to the
-    kernel before one is read; 0 if they are not read.
-    """
-
-    part: Part
-    checks: bool
-    under_way: int
-
-    def members(self, region: Region) -> Iterator[Image]:
-        """Return the images of a region, without a look at them."""
-        names = self.part.names.split("\n") if self.part.names else []
-        chosen = slice(*(-(-place // MEAN_IMAGE_BYTES) for place in region))
-        images = (Image(n.rpartition("/")[2], f"{self.part.path}/{n}") for n in names[chosen])
-        if not self.under_way:
-            return images
-        return ahead(images, lambda image: announce_file(image.path), self.under_way)
-
-    def read(self, image: Image) -> bytes:
-        """Return the bytes of an image, or raise `ArchiveError`."""
-        data = read_file(image.path)
-        if not data and self.checks:
-            problem = "is empty, as files are that an interrupted extraction or copy left."
-            raise ArchiveError(image.path, problem, advice=TREE_ADVICE)
-        return data
+def paths_in(part: Part, region: Region) -> list[str]:
+    """Return the paths of the images in a region of a folder, without a look at them."""
+    names = part.names.split("\n") if part.names else []
+    chosen = slice(*(-(-place // MEAN_IMAGE_BYTES) for place in region))
+    return [f"{part.path}/{name}" for name in names[chosen]]
