@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
-from .regions import BLOCK, Part
+from .regions import BLOCK, MEAN_IMAGE_BYTES, Part
 from .remote import RemoteFile
 from .storage import UNDER_WAY, DiskFile, File, Options, ahead, is_dir, is_url, logger, open_file
 from .tar_reader import Member, TarReader, class_tars
@@ -62,14 +62,19 @@ def _class_tars(file: File, labels: Labels) -> tuple[Part, ...]:
 def _parts_of_tree(
     split: str, path: str, labels: Labels, checks: bool, strict: bool
 ) -> tuple[Part, ...]:
-    parts, faults, differences = list_tree(split, path, labels)
-    listed = faults.sentences() + (differences.sentences() if checks else [])
-    problem = f"is not a whole {split} split. {'; '.join(listed)}."
-    if checks and (faults or (differences and strict)):
+    parts, left_out = list_tree(split, path, labels)
+    figures = [("classes", len(parts), NUM_CLASSES)] if split == "train" else []
+    if all(map(is_folder, parts)):  # the names in class tars are not read
+        images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
+        figures.append(("images", images, SOURCES[split].num_examples))
+    others = [f"{n:,} {what} instead of {of:,}" for what, n, of in figures if n != of]
+    shown = ", ".join(sorted(left_out)[:3]) + ", …" * (len(left_out) > 3)
+    told = [f"names that do not belong: {len(left_out):,} ({shown})"] if left_out else []
+    problem = f"is not a whole {split} split: {'; '.join(told + (others if checks else []))}."
+    if checks and (left_out or (others and strict)):
         raise ArchiveError(path, problem, advice=TREE_ADVICE)
-    if listed:
-        left_out = " What does not belong is left out." if faults else ""
-        logger.warning(f"{path} {problem}{left_out}")
+    if left_out or (others and checks):
+        logger.warning(f"{path} {problem}{' What does not belong is left out.' * bool(left_out)}")
     if not any(part.size for part in parts):
         raise ArchiveError(path, f"holds no image of the {split} split.", advice=TREE_ADVICE)
     return parts

@@ -9,20 +9,11 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .ilsvrc2012 import (
-    CLASS_TAR,
-    CLUTTER,
-    IMAGE_NAME,
-    IN_CLASS,
-    NO_CHECKS,
-    SOURCES,
-    ArchiveError,
-    Labels,
-)
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, NO_CHECKS, SOURCES, ArchiveError, Labels
 from .regions import MEAN_IMAGE_BYTES, Part, Region, Status
 from .storage import MAX_ENTRIES, Options, is_url, open_file, status_of
 
@@ -109,84 +100,66 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 # ------------------------------------------------------------------------- listing
 
-FOREIGN, MISPLACED = "names that do not belong", "images in a folder of others"
 
-
-class Faults(dict[str, list[str]]):
-    """What is wrong with a tree: the places of each kind of fault, which several threads add."""
-
-    def add(self, kind: str, *places: str) -> None:
-        """Add places of a kind."""
-        if places:
-            self.setdefault(kind, []).extend(places)
-
-    def sentences(self) -> list[str]:
-        """Say of each kind how many there are, and where the first are."""
-        shown = {kind: ", ".join(sorted(p)[:3]) + ", …" * (len(p) > 3) for kind, p in self.items()}
-        return [f"{kind}: {len(self[kind]):,} ({places})" for kind, places in shown.items()]
-
-
-def list_tree(split: str, path: str, labels: Labels) -> tuple[tuple[Part, ...], Faults, Faults]:
+def list_tree(split: str, path: str, labels: Labels) -> tuple[tuple[Part, ...], list[str]]:
     """List a split's tree: training by wnid and number, the others by number.
 
-    Returns its parts, class by class or a single one of all images; the faults, which are not in
-    the parts or contradict themselves; and what is missing or too many, beside the original.
+    Returns its parts, class by class or a single one of all images, and the paths of what is left
+    out: names that do not belong, links to nowhere, images of another class or that appear twice.
     """
-    faults = Faults()
+    left_out: list[str] = []
     if split == "train":
-        parts = _list_classes(path, labels.wnids, faults)
-    else:
-        parts = (_list_numbered(split, path, labels, faults),)
-    return parts, faults, _differences(split, parts, labels)
+        return _list_classes(path, labels.wnids, left_out), left_out
+    return (_list_numbered(split, path, labels, left_out),), left_out
 
 
 def _folder(path: str, names: list[str], wnid: str = "", label: int = -1) -> Part:
     return Part(path, 0, len(names) * MEAN_IMAGE_BYTES, wnid, label, "\n".join(names))
 
 
-def _list_classes(path: str, wnids: tuple[str, ...], faults: Faults) -> tuple[Part, ...]:
-    tars, folders = _scan(path, CLASS_TAR, faults)
+def _list_classes(path: str, wnids: tuple[str, ...], left_out: list[str]) -> tuple[Part, ...]:
+    tars, folders = _scan(path, CLASS_TAR, left_out)
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
     tar_of = {name.removesuffix(".tar"): f"{path}/{name}" for name in tars}
     unknown = sorted({*tar_of, *folders}.difference(wnids))
-    faults.add(FOREIGN, *(f"{path}/{name}" for name in unknown))
+    left_out.extend(f"{path}/{name}" for name in unknown)
 
     def part_of(wnid: str) -> Part:
         # Where both are there, the tar wins: it is whole, or proves that it is not.
         if wnid in tar_of:
             return Part(tar_of[wnid], 0, open_file(tar_of[wnid]).size, wnid, label_of[wnid])
         image = re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
-        names, _ = _scan(f"{path}/{wnid}", image, faults, depth=0)
+        names, _ = _scan(f"{path}/{wnid}", image, left_out, depth=0)
         return _folder(f"{path}/{wnid}", names, wnid, label_of[wnid])
 
     return tuple(in_threads(part_of, sorted({*tar_of, *folders}.intersection(wnids))))
 
 
-def _list_numbered(split: str, path: str, labels: Labels, faults: Faults) -> Part:
+def _list_numbered(split: str, path: str, labels: Labels, left_out: list[str]) -> Part:
     """List images by the number in their names, flat or in class folders, or some of each."""
     image, wnids, found = SOURCES[split].image, labels.wnids, dict[str, str]()
-    flat, folders = _scan(path, image, faults)
-    inner = in_threads(lambda wnid: _scan(f"{path}/{wnid}", image, faults, depth=0)[0], folders)
+    flat, folders = _scan(path, image, left_out)
+    inner = in_threads(lambda wnid: _scan(f"{path}/{wnid}", image, left_out, depth=0)[0], folders)
     for wnid, names in zip(["", *folders], [flat, *inner], strict=True):
         for name in names:
             number, place = int(name[-13:-5]), f"{wnid}/{name}".lstrip("/")
-            if not 1 <= number <= SOURCES[split].num_examples:
-                faults.add(FOREIGN, f"{path}/{place}")
-            elif wnid and split == "validation" and wnid != wnids[labels.validation[number - 1]]:
-                faults.add(MISPLACED, f"{path}/{place}")
-            elif name in found:
-                faults.add("images that appear twice", f"{path}/{place}")
+            if (
+                not 1 <= number <= SOURCES[split].num_examples
+                or (wnid and split == "validation" and wnid != wnids[labels.validation[number - 1]])
+                or name in found
+            ):
+                left_out.append(f"{path}/{place}")
             else:
                 found[name] = place
     return _folder(path, [found[name] for name in sorted(found)])
 
 
 def _scan(
-    folder: str, wanted: re.Pattern[str], faults: Faults, depth: int = 1
+    folder: str, wanted: re.Pattern[str], left_out: list[str], depth: int = 1
 ) -> tuple[list[str], list[str]]:
     """Return the sorted names of files in a folder that are called as wanted, and of class folders.
 
-    All else, but what operating systems leave, is a fault, and so are folders at `depth` 0. Only
+    All else, but what operating systems leave, is left out, and so are folders at `depth` 0. Only
     links are asked for their status.
     """
     names: list[str] = []
@@ -199,40 +172,16 @@ def _scan(
         problem = f"cannot be listed: {error.strerror}."
         raise ArchiveError(folder, problem, advice="Check the disk, and its rights.") from error
     for entry in found:
-        name, place = entry.name, f"{folder}/{entry.name}"
-        is_file = is_folder = False
+        name, is_file, is_folder = entry.name, False, False
         with contextlib.suppress(OSError):  # as of a link that goes round
             is_file, is_folder = entry.is_file(), entry.is_dir()
         if is_file and wanted.fullmatch(name):
             names.append(name)
-        elif not is_file and not is_folder:
-            faults.add("links to nowhere, or no files", place)
         elif is_folder and depth and WNID.fullmatch(name):
             folders.append(name)
-        elif is_folder or not CLUTTER.fullmatch(name):
-            faults.add(MISPLACED if IMAGE_NAME.fullmatch(name) else FOREIGN, place)
+        elif not is_file or not CLUTTER.fullmatch(name):
+            left_out.append(f"{folder}/{name}")
     return names, folders
-
-
-def _differences(split: str, parts: tuple[Part, ...], labels: Labels) -> Faults:
-    """Return what is missing or too many, as far as the names tell; a class tar's are not read."""
-    counts = {p.wnid: p.size // MEAN_IMAGE_BYTES if is_folder(p) else None for p in parts}
-    found = odd_classes(counts, labels) if split == "train" else Faults()
-    total, expected = sum(n or 0 for n in counts.values()), SOURCES[split].num_examples
-    if not found and None not in counts.values() and total != expected:
-        wanted = f"{total:,} instead of {expected:,}"
-        found.add("splits with another number of images than the original", wanted)
-    return found
-
-
-def odd_classes(counts: Mapping[str, int | None], labels: Labels) -> Faults:
-    """Return which classes are missing, or have too many or too few images, where it is known."""
-    found, (fewest, most) = Faults(), IN_CLASS
-    known = [(wnid, count) for wnid, count in counts.items() if count is not None]
-    odd = [f"{wnid} has {count:,}" for wnid, count in known if not fewest <= count <= most]
-    found.add("missing classes", *sorted(set(labels.wnids).difference(counts)))
-    found.add(f"classes that do not have {fewest} to {most:,} images", *odd)
-    return found
 
 
 # ------------------------------------------------------------------------- reading

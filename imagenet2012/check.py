@@ -18,13 +18,13 @@ from tqdm import tqdm
 from imagenet2012.archives import archives_in, check_kind, find_archives, given_archives, sha256_of
 from imagenet2012.decoding import decode_image
 from imagenet2012.export import CORES, ROWS_IN_A_GROUP, Plan, in_processes, plans_in, read_record
-from imagenet2012.ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, read_labels
+from imagenet2012.ilsvrc2012 import IN_CLASS, NUM_CLASSES, SOURCES, ArchiveError, read_labels
 from imagenet2012.in_place import missing_images
 from imagenet2012.regions import MEAN_IMAGE_BYTES, Part
 from imagenet2012.rows import Row, RowReader, stretches_of
 from imagenet2012.storage import is_dir, is_url, open_file, status_of
 from imagenet2012.tar_reader import class_tars
-from imagenet2012.trees import Faults, in_threads, list_tree, odd_classes
+from imagenet2012.trees import in_threads, list_tree
 
 SHOWN = 5  # places of a problem, unless all are wanted
 ROWS_TO_DECODE, ROWS_TO_LOOK_AT = 20, 1000  # in one go; the first are some 2 MB
@@ -41,10 +41,15 @@ class Report:
 
     split: str
     path: str
-    problems: Faults = dataclasses.field(default_factory=Faults)
+    problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     figures: dict[str, dict[str, int | None]] = dataclasses.field(default_factory=dict)
     sha256: str | None = None
     shards: str = ""
+
+    def add(self, kind: str, *places: str) -> None:
+        """Add places of a kind of problem."""
+        if places:
+            self.problems.setdefault(kind, []).extend(places)
 
     def add_figure(self, name: str, found: int, official: int | None, strict: bool) -> None:
         """Add a figure, which is a problem if it is not the official one but should be."""
@@ -119,16 +124,15 @@ def check_images(split: str, path: str, strict: bool, with_hash: bool, decode: b
         images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
         tasks = zip(_batches(rows, ROWS_TO_DECODE))
         broken = in_processes(_undecodable, tasks, CORES, images)
-        report.problems.add("images that cannot be decoded", *itertools.chain(*broken))
+        report.add("images that cannot be decoded", *itertools.chain(*broken))
     else:
         empty = map(_empty, _batches(rows, ROWS_TO_LOOK_AT))
-        report.problems.add("empty files", *itertools.chain(*empty))
+        report.add("empty files", *itertools.chain(*empty))
     report.add_figure("images", found.total(), source.num_examples, strict)
     if split != "train":  # of which a class is read at once
         _add_numbers(report, found, strict)
     elif strict:
-        counts = {part.wnid: found[part.wnid] for part in parts}
-        report.problems |= odd_classes(counts, read_labels())
+        _add_classes(report, {part.wnid: found[part.wnid] for part in parts})
     if with_hash:
         _add_hash(report, strict)
     return report
@@ -139,8 +143,8 @@ def _parts_of(report: Report, strict: bool) -> list[Part]:
     split, path, labels = report.split, report.path, read_labels()
     parts: list[Part] = []
     if is_dir(path):
-        found, faults, _ = list_tree(split, path, labels)
-        report.problems |= faults
+        found, left_out = list_tree(split, path, labels)
+        report.add("names that do not belong", *left_out)
         parts.extend(found)
     else:
         file = open_file(path)
@@ -196,14 +200,22 @@ def _empty(rows: list[Row]) -> list[str]:
     return [path for path, status in found if not (status and status.size)]
 
 
+def _add_classes(report: Report, counts: dict[str, int]) -> None:
+    """Note which classes are missing, or have too many or too few images."""
+    fewest, most = IN_CLASS
+    odd = [f"{wnid} has {n:,}" for wnid, n in counts.items() if not fewest <= n <= most]
+    report.add("missing classes", *sorted(set(read_labels().wnids).difference(counts)))
+    report.add(f"classes that do not have {fewest} to {most:,} images", *odd)
+
+
 def _add_numbers(report: Report, found: Counter[str], strict: bool) -> None:
     """Note which numbers of images appear twice and, if `strict`, which are missing."""
     twice = [number for number, count in found.items() if count > 1]
-    report.problems.add("numbers of images that appear twice", *twice)
+    report.add("numbers of images that appear twice", *twice)
     if strict:
         numbers = range(1, SOURCES[report.split].num_examples + 1)
         missing = set(numbers).difference(map(int, found))
-        report.problems.add("numbers of images that are missing", *map(str, sorted(missing)))
+        report.add("numbers of images that are missing", *map(str, sorted(missing)))
 
 
 def _add_hash(report: Report, strict: bool) -> None:
@@ -228,12 +240,12 @@ def check_shards(plan: Plan, data: Path, strict: bool) -> Report:
     report = Report(plan.split, str(data), shards=f"{plan.shards:,} shard(s), {what}")
     report.add_figure("images", plan.rows, SOURCES[plan.split].num_examples, strict)
     others = {path.name for path in data.glob(f"{plan.split}-*.parquet")} - set(plan.names())
-    report.problems.add("files of another export", *sorted(others))
+    report.add("files of another export", *sorted(others))
     for shard, name in enumerate(tqdm(plan.names(), plan.split, disable=None, leave=False)):
         if not (data / name).exists():
-            report.problems.add("missing shards", name)
+            report.add("missing shards", name)
         elif read_record(data / name) != plan.record(shard):
-            report.problems.add("shards of another export, misplaced or damaged", name)
+            report.add("shards of another export, misplaced or damaged", name)
         else:
             _read_shard(data / name, plan, report)
     return report
@@ -248,9 +260,9 @@ def _read_shard(path: Path, plan: Plan, report: Report) -> None:
                 if plan.in_place:
                     places.extend(batch["image"].field("path").to_pylist())
     except (OSError, pa.ArrowException) as error:
-        report.problems.add("shards with damaged pages", f"{path.name}: {_first_line(error)}")
+        report.add("shards with damaged pages", f"{path.name}: {_first_line(error)}")
     try:
         for name in missing_images(places):
-            report.problems.add("images that are not where the index says", name)
+            report.add("images that are not where the index says", name)
     except (ArchiveError, OSError) as error:
         report.add_error(error)

@@ -171,7 +171,7 @@ def test_what_is_wrong_with_a_tree(
     )
     assert image.name in empty
     foreign = [f"{tree}/train/n01443537/{image.name}"]
-    assert found["train"]["problems"] == {"images in a folder of others": foreign}
+    assert found["train"]["problems"] == {"names that do not belong": foreign}
     assert found["validation"]["problems"] == {
         "names that do not belong": [f"{tree}/val/notes.txt"]
     }
