@@ -1,6 +1,5 @@
 """Decoding: three channels, upright, an error that names the image, a batch announced."""
 
-import dataclasses
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -79,7 +78,6 @@ def read_images(images: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 # ------------------------------------------------------------------------- features
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class NamedImage(datasets.Image):
     """`datasets.Image`, but metadata do not matter, and an error says which image it is about.
 

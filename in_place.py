@@ -82,27 +82,21 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         from.
         """
         path, offset, size, name = cls.parse(url)
-        file = open_named(path)
+        file, wanted = open_named(path), (offset, size, name, BLOCK + size)
         try:
-            data = _read_proven(file, offset, size, name)
+            data = _proven(file, *wanted)
         except ArchiveError:
             if not is_url(file.path):
                 raise
             _open_remote.cache_clear()  # what may have taken the object's place is opened, once
-            data = _read_proven(open_named(path), offset, size, name)
-        if data is not None:
-            return data
+            data = _proven(open_named(path), *wanted)
+        if data:
+            return data[BLOCK:]
         advice = (
             "The archive was replaced, cut or damaged since the dataset was made. If it is right "
             "now, load it again from its folder; an index must be made again."
         )
         raise ArchiveError(file.path, f"{name} ({size:,} bytes) is not here.", offset, advice)
-
-    def cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
-    ) -> bytes:
-        """Return an image's bytes, or some of them, from the end if negative; see `read_image`."""
-        return self.read_image(path)[start:end]
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> MemberFile:
         if mode != "rb":
@@ -115,27 +109,19 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         return {"name": path, "size": self.parse(path)[2], "type": "file"}
 
 
-def _is_header_of(block: bytes, name: str, size: int) -> bool:
-    header = read_header(block)
-    found = header and header.kind in REGULAR and (header.name, header.size)
-    return found == (name, size)
-
-
 def _fits(file: Readable, offset: int, size: int) -> bool:
     """Tell whether a file has room for an image of this size after the header at `offset`."""
     return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= file.size
 
 
-def _is_there(file: Readable, offset: int, size: int, name: str) -> bool:
-    return _fits(file, offset, size) and _is_header_of(file.read(offset, BLOCK), name, size)
-
-
-def _read_proven(file: File, offset: int, size: int, name: str) -> bytes | None:
-    """Return the bytes of an image, or None unless the header before them is that of the image."""
+def _proven(file: Readable, offset: int, size: int, name: str, count: int) -> bytes | None:
+    """Return `count` bytes from the header of an image on, or None if it is not at `offset`."""
     if not _fits(file, offset, size):
         return None
-    data = file.read(offset, BLOCK + size)
-    return data[BLOCK:] if _is_header_of(data[:BLOCK], name, size) else None
+    data = file.read(offset, count)
+    header = read_header(data[:BLOCK])
+    found = header and header.kind in REGULAR and (header.name, header.size)
+    return data if found == (name, size) else None
 
 
 # ------------------------------------------------------------------------- which archive
@@ -200,8 +186,8 @@ def place_of(file: Readable, member: Member) -> str:
     Raises `ArchiveError` if the header directly before the data does not hold name and size, so
     that it could not be proven: that of a long name stands in an extension header.
     """
-    proof = member.header, member.size, member.name
-    if member.header != member.start and not _is_there(file, *proof):
+    place = member.header, member.size, member.name
+    if member.header != member.start and not _proven(file, *place, BLOCK):
         problem = f"{member.name!r} has a name or size that only extension headers hold."
         advice = 'Use the "default" configuration, or pack the archive with shorter folders.'
         raise ArchiveError(file.path, problem, member.start, advice)
@@ -249,7 +235,7 @@ def missing_images(paths: Sequence[str]) -> Iterator[str]:
         file = open_named(path)
         announce = functools.partial(lambda file, place: file.announce(place[1], BLOCK), file)
         for _, offset, size, name in ahead(chosen, announce):
-            if not _is_there(file, offset, size, name):
+            if not _proven(file, offset, size, name, BLOCK):
                 yield name
 
 

@@ -205,20 +205,9 @@ class TarReader:
             problem += "it was cut off, or this part of it was never written."
         elif len(rest) >= 2 * BLOCK and self.part.size % BLOCK == 0:
             return
-        elif self._may_lack_end_mark:
+        elif self.part.end == self.file.size in {source.size for source in SOURCES.values()}:
             return logger.warning(f"{self.file.path}, at byte {offset:,}: {problem}")
         raise ArchiveError(self.file.path, problem, offset)
-
-    def check_ends(self) -> None:
-        """Check before anything else is read that a tar begins and ends as tars do."""
-        next(self.members(), None)
-        if not self._may_lack_end_mark:
-            self.check_end(max(self.part.start, self.part.end - 2 * BLOCK))
-
-    @property
-    def _may_lack_end_mark(self) -> bool:
-        official = self.file.size in {source.size for source in SOURCES.values()}
-        return official and self.part.end == self.file.size
 
     def _is_wanted(self, member: Member) -> bool:
         """Tell what belongs here from folders and clutter; raise `ArchiveError` for all else."""
