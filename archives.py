@@ -28,6 +28,7 @@ from .remote import CHECK
 from .storage import (
     FOLDER_VARIABLE,
     File,
+    InOrder,
     Options,
     absolute,
     entries,
@@ -273,7 +274,7 @@ def check_archive(
 def sha256_of(path: str, options: Options = None) -> str:
     """Hash a whole archive, with a progress bar."""
     digest, file = hashlib.sha256(), open_file(path, options)
-    in_order = file.in_order(Region(0, file.size), alone=True)
+    in_order = InOrder(file, Region(0, file.size), alone=True)
     with datasets.utils.tqdm(total=file.size, unit="B", unit_scale=True, desc="SHA-256") as bar:
         for offset in range(0, file.size, 1 << 20):
             size = min(1 << 20, file.size - offset)

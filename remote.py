@@ -16,7 +16,7 @@ import fsspec.config
 from fsspec.spec import AbstractBufferedFile
 
 from .ilsvrc2012 import ArchiveError, without_secrets
-from .regions import Region, Status
+from .regions import Status
 
 Options = dict[str, Any] | None  # storage options of `fsspec`, for the load that got them
 
@@ -126,6 +126,9 @@ class RemoteFile:
     It has the attributes of `storage.DiskFile`, `path` is its URL, and it raises what that does.
     """
 
+    # See `storage.InOrder`. In turns, a request is about as large as an image.
+    ALONE, IN_TURNS = (8 << 20, 32 << 20, 0), (1 << 17, 1 << 17, 0)
+
     def __init__(self, url: str, options: Options) -> None:
         status = look_at(url, options)
         if status is None or status.is_dir:
@@ -149,11 +152,11 @@ class RemoteFile:
     def announce(self, offset: int, size: int) -> None:
         """Begin to fetch what will be read in this very piece."""
         if offset + size <= self.size and (offset, size) not in self._coming:
-            self._coming[offset, size] = self.submit(offset, size)
+            self._coming[offset, size] = self.begin(offset, size)
             if len(self._coming) > MOST_ANNOUNCED:
                 self._coming.popitem(last=False)
 
-    def submit(self, offset: int, size: int) -> "AsyncResult[bytes]":
+    def begin(self, offset: int, size: int) -> "AsyncResult[bytes]":
         """Begin to fetch bytes."""
         return _threads(os.getpid()).apply_async(self.fetch, (offset, size))
 
@@ -209,15 +212,6 @@ class RemoteFile:
             self._raise_changed()
         return file
 
-    def in_order(self, region: Region, alone: bool) -> "InPieces":
-        """Return the file for reading a region of it from first to last; see `InOrder`.
-
-        `alone` tells whether nothing else is read in between.
-        """
-        step, count = (AHEAD_BYTES, AHEAD_REQUESTS) if alone else (REQUEST_BYTES, 1)
-        start = max(0, region.start - LOOKED_BACK)
-        return InPieces(self, Region(start, region.stop), step, step * count)
-
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the object was replaced since it was opened."""
         if look_at(self.path, self._options) != (self.size, self.version, False):
@@ -247,68 +241,3 @@ class RemoteFile:
         """
         with contextlib.suppress(OSError):  # the cache is not ours to write
             DISK.pipe_file(self._places_file, json.dumps(offsets).encode())
-
-
-# ------------------------------------------------------------------------- reading in order
-
-# What is read alone comes by large requests, of which several are under way. Of what is read in
-# turns with 999 others two pieces are kept for each, so these are about as large as an image.
-AHEAD_BYTES, AHEAD_REQUESTS = 8 << 20, 4
-REQUEST_BYTES = 1 << 17
-LOOKED_BACK = 1 << 12  # bytes before what is read, which a reader may look at again
-
-
-class InOrder:
-    """A file of which a region is read in order: what is announced is made pieces that meet.
-
-    Pieces of `step` bytes are begun until `ahead` bytes follow what is used.
-    """
-
-    def __init__(self, file: Any, region: Region, step: int, ahead: int) -> None:
-        self.path, self.size, self._file = file.path, file.size, file
-        self._next, self._stop = region
-        self._step, self._ahead = step, ahead
-
-    def announce(self, offset: int, size: int) -> None:
-        """Begin to fetch what follows `offset`, as far as it is in the region."""
-        if offset < self._stop:
-            self._begin_until(min(offset + self._ahead, self._stop))
-
-    def _begin_until(self, stop: int) -> None:
-        while self._next < stop:
-            limit = self._stop if self._next < self._stop else stop
-            start, self._next = self._next, min(self._next + self._step, limit)
-            self._begin(start, self._next - start)
-
-    def _begin(self, start: int, size: int) -> None:
-        self._file.announce(start, size)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        return self._file.read(offset, size)
-
-
-class InPieces(InOrder):
-    """An object of which a region is read in order. Pieces are kept: nearly no byte comes twice."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
-
-    def _begin(self, start: int, size: int) -> None:
-        self._pieces.append((start, start + size, self._file.submit(start, size)))
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
-        end, needed = offset + size, min(offset, self._stop) - LOOKED_BACK
-        self._pieces = [piece for piece in self._pieces if piece[1] > needed]
-        if offset < (self._pieces[0][0] if self._pieces else self._next) or end > self.size:
-            return self._file.fetch(offset, size)
-        self.announce(offset, size)
-        if self._next < end:  # the last member reaches beyond the region, and a header may follow
-            self._begin_until(min(end + 1024, self.size))
-        return b"".join(
-            coming.get()[max(0, offset - start) : end - start]
-            for start, stop, coming in self._pieces
-            if start < end and offset < stop
-        )

@@ -11,7 +11,18 @@ from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
 from .in_place import place_of
 from .regions import BLOCK, MEAN_IMAGE_BYTES, Part
 from .remote import RemoteFile
-from .storage import UNDER_WAY, DiskFile, File, Options, ahead, is_dir, is_url, logger, open_file
+from .storage import (
+    UNDER_WAY,
+    DiskFile,
+    File,
+    InOrder,
+    Options,
+    ahead,
+    is_dir,
+    is_url,
+    logger,
+    open_file,
+)
 from .tar_reader import Member, TarReader, class_tars
 from .trees import TREE_ADVICE, is_folder, list_tree, paths_in
 
@@ -173,7 +184,7 @@ class RowReader:
         if is_folder(part):
             return self._rows_of_files(part, paths_in(part, region), UNDER_WAY if alone else 1)
         file = self.file_at(part.path)
-        reading = file if self.in_place else file.in_order(region, alone)
+        reading = file if self.in_place else InOrder(file, region, alone)
         tar = TarReader(reading, part, self.source.image)
         announce = None if held is None else lambda *place: held.append((file, *place))
         return self._rows_of_members(tar, tar.members(region, announce))

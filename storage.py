@@ -11,6 +11,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.pool import AsyncResult
 from typing import TypeVar
 
 import datasets
@@ -18,7 +19,7 @@ import fsspec
 
 from .ilsvrc2012 import ArchiveError, without_secrets
 from .regions import Region, Status
-from .remote import InOrder, Options, RemoteFile, list_folder, look_at
+from .remote import Options, RemoteFile, list_folder, look_at
 
 T = TypeVar("T")
 
@@ -97,9 +98,6 @@ HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
 OPEN_FILES = 96  # at most: of class tars in files of their own a thousand are read in turn
 # Linux reads no more than this for one announcement on FUSE and many network file systems.
 ANNOUNCED_BYTES = 128 << 10
-# Bytes announced at a time where a region is read in order: the first if it is read alone, the
-# second in turns with up to a thousand others, for each of which the page cache holds 768 KiB.
-PIECE_BYTES, PIECE_BYTES_IN_TURNS = 4 << 20, 512 << 10
 
 
 class _Open(io.FileIO):
@@ -142,6 +140,9 @@ class DiskFile:
     `size` and `version` are what `Status` told of it when it was opened. Raises `ArchiveError` if
     there is no regular file at `path` that can be read.
     """
+
+    # See `InOrder`. In turns with a thousand others, the page cache holds 2 MiB of each.
+    ALONE, IN_TURNS = (4 << 20, 2 << 20, 128 << 10), (512 << 10, 2 << 20, 128 << 10)
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -189,15 +190,7 @@ class DiskFile:
                     step = min(ANNOUNCED_BYTES, offset + size - start)
                     os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)
 
-    def in_order(self, region: Region, alone: bool) -> InOrder:
-        """Return the file for reading a region of it from first to last; see `InOrder`.
-
-        `alone` tells whether nothing else is read in between.
-        """
-        piece = PIECE_BYTES if alone else PIECE_BYTES_IN_TURNS
-        # The last image reaches beyond the region, and what begins after it is looked at.
-        stop = min(region.stop + ANNOUNCED_BYTES, self.size)
-        return InOrder(self, Region(region.start, stop), piece, piece // 2)
+    begin = announce  # the kernel keeps what comes
 
     def check_unchanged(self) -> None:
         """Raise `ArchiveError` if the file was written to or replaced since it was opened."""
@@ -208,7 +201,6 @@ class DiskFile:
 
 
 File = DiskFile | RemoteFile
-Readable = File | InOrder
 
 
 def open_file(path: str, options: Options = None) -> File:
@@ -216,7 +208,51 @@ def open_file(path: str, options: Options = None) -> File:
     return RemoteFile(path, options) if is_url(path) else DiskFile(path)
 
 
-# ------------------------------------------------------------------------- ahead
+# ------------------------------------------------------------------------- read ahead
+
+LOOKED_BACK = 1 << 12  # bytes before a place, which a reader may look at again
+
+
+class InOrder:
+    """A region of a file that is read in order: pieces that meet are begun before they are used.
+
+    Those of an object are kept, so that nearly no byte comes twice. `alone` tells whether nothing
+    else is read in between. ``ALONE`` and ``IN_TURNS`` of a file are how many bytes make a piece,
+    are begun ahead of what is used, and follow the region, where its last image may reach.
+    """
+
+    def __init__(self, file: File, region: Region, alone: bool) -> None:
+        self.path, self.size, self._file = file.path, file.size, file
+        self._step, self._ahead, behind = file.ALONE if alone else file.IN_TURNS
+        self._next = max(0, region.start - LOOKED_BACK)
+        self._stop = min(region.stop + behind, file.size)
+        self._pieces: list[tuple[int, int, AsyncResult[bytes]]] = []  # start, stop, bytes
+
+    def announce(self, offset: int, size: int) -> None:
+        """Begin to fetch what follows `offset`."""
+        stop = min(offset + max(size, self._ahead), self._stop)
+        while self._next < stop:
+            start, self._next = self._next, min(self._next + self._step, self._stop)
+            if begun := self._file.begin(start, self._next - start):
+                self._pieces.append((start, self._next, begun))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
+        end = offset + size
+        if end > self._stop:  # the last member reaches beyond the region, and a header may follow
+            self._stop = min(end + 1024, self.size)
+        self.announce(offset, size)
+        self._pieces = [piece for piece in self._pieces if piece[1] > offset - LOOKED_BACK]
+        if not self._pieces or offset < self._pieces[0][0] or end > self._next:
+            return self._file.read(offset, size)
+        return b"".join(
+            begun.get()[max(0, offset - start) : end - start]
+            for start, stop, begun in self._pieces
+            if start < end and offset < stop
+        )
+
+
+Readable = File | InOrder
 
 UNDER_WAY = 32  # reads that are announced while one is used
 

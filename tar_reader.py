@@ -162,8 +162,6 @@ class TarReader:
         announce = announce or self.file.announce
         is_searched = region.start > self.part.start
         announce(region.start, min(CHUNK, region.stop - region.start) if is_searched else BLOCK)
-        if region.stop < self.part.end:
-            announce(region.stop, min(CHUNK, self.part.end - region.stop))
         return self._members(region, announce)
 
     def _members(self, region: Region, announce: Callable[[int, int], None]) -> Iterator[Member]:
@@ -252,12 +250,12 @@ class TarReader:
 
     def _check_meeting(self, stop: int, offset: int) -> None:
         """Check that the region that begins at `stop` will begin with the member at `offset`."""
+        found = self._first_header(stop, min(offset + BLOCK, self.part.end))
         member = member_at(self.file, offset, self.part.end)
         if member is None:
             self.check_end(offset)
         else:
             self._is_wanted(member)
-        found = self._first_header(stop, min(offset + BLOCK, self.part.end))
         if found != (offset if member else None):
             problem = (
                 f"the headers lead here, but a search from byte {stop:,} on finds "

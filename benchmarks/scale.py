@@ -25,7 +25,7 @@ import make_archives
 
 import imagenet2012
 from imagenet2012.decoding import IMAGES_AHEAD
-from imagenet2012.remote import AHEAD_REQUESTS
+from imagenet2012.remote import RemoteFile
 from imagenet2012.remote import REQUESTS
 from imagenet2012.storage import UNDER_WAY
 from make_archives import FULL_COUNT
@@ -188,7 +188,7 @@ def patterns(cache: str) -> dict[str, Pattern]:
 
     return {
         "copy, or streaming in archive order": counted(
-            lambda: streamed("archive"), AHEAD_REQUESTS, True
+            lambda: streamed("archive"), RemoteFile.ALONE[1] // RemoteFile.ALONE[0], True
         ),
         "streaming in mixed order": counted(lambda: streamed("mixed"), REQUESTS),
         "index in place": counted(index, REQUESTS, True),

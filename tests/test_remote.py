@@ -111,7 +111,8 @@ def stored(stores: list[object_store.Store]) -> Large:
 def large(stored: Large, store: object_store.Store, monkeypatch: pytest.MonkeyPatch) -> Large:
     """The same, where each request takes a while: only so are several under way."""
     monkeypatch.setenv(FOLDER_VARIABLE, stored.url)
-    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 19)  # 8 MiB would be a whole class tar
+    # 8 MiB would be a whole class tar.
+    monkeypatch.setattr(remote.RemoteFile, "ALONE", (1 << 19, 1 << 21, 0))
     store.latency = 0.02
     return stored
 
@@ -207,7 +208,7 @@ def test_what_is_read_in_order_comes_once_by_large_requests(
     assert large.size <= store.sent < 1.05 * large.size
     # For each class tar a header, and a request for what begins in it and ends behind a piece.
     assert sum(store.gets.values()) < large.size / (1 << 19) + 5 * 4 + 8
-    assert store.most >= remote.AHEAD_REQUESTS
+    assert store.most >= 4
 
 
 def test_a_mixed_stream_reads_each_byte_about_once_many_requests_under_way(
@@ -221,7 +222,7 @@ def test_a_mixed_stream_reads_each_byte_about_once_many_requests_under_way(
         store.count_anew()
         assert len(list(undecoded(stream))) == count
         assert store.sent < 1.6 * size
-        assert sum(store.gets.values()) < max(1.2 * count, 2 * size / remote.REQUEST_BYTES)
+        assert sum(store.gets.values()) < max(1.2 * count, 2 * size / (1 << 17))
         assert store.most >= 4  # a class each
 
 
@@ -391,8 +392,8 @@ def test_a_replaced_object_gives_an_error_and_no_wrong_row(
     server: str, way: Options, web: web_server.Web, store: object_store.Store, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(imagenet2012.rows, "MIN_REGION_BYTES", 1 << 14)
-    monkeypatch.setattr(remote, "AHEAD_BYTES", 1 << 16)
-    monkeypatch.setattr(remote, "REQUEST_BYTES", 1 << 14)
+    monkeypatch.setattr(remote.RemoteFile, "ALONE", (1 << 16, 1 << 18, 0))
+    monkeypatch.setattr(remote.RemoteFile, "IN_TURNS", (1 << 14, 1 << 14, 0))
     web.etag = '"md5"' if server == "etag" else ""
     web.keeps_conditions = server != "deaf"
 
