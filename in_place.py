@@ -32,7 +32,6 @@ from .tar_reader import REGULAR, Member, read_header
 from .trees import in_threads
 
 PREFIX = "imagenet2012://"
-Place = tuple[str, int, int, str]  # path of the archive, offset, size, file name
 
 # The bytes of a path need not be UTF-8.
 _quoted = functools.lru_cache(8)(functools.partial(quote, safe="", errors="surrogateescape"))
@@ -66,7 +65,7 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         return f"{PREFIX}{_quoted(path)}/{member.header}-{member.size}/{member.name}"
 
     @classmethod
-    def parse(cls, url: str) -> Place:
+    def parse(cls, url: str) -> tuple[str, int, int, str]:
         """Return the parts of a URL: path of the archive, offset, size, file name."""
         if not (match := cls._URL.fullmatch(url.removeprefix(PREFIX))):
             problem = "not the URL of an image in an ILSVRC2012 archive"
@@ -109,14 +108,9 @@ class Imagenet2012FileSystem(fsspec.AbstractFileSystem):
         return {"name": path, "size": self.parse(path)[2], "type": "file"}
 
 
-def _fits(file: Readable, offset: int, size: int) -> bool:
-    """Tell whether a file has room for an image of this size after the header at `offset`."""
-    return size <= MAX_IMAGE_BYTES and offset + BLOCK + size <= file.size
-
-
 def _proven(file: Readable, offset: int, size: int, name: str, count: int) -> bytes | None:
     """Return `count` bytes from the header of an image on, or None if it is not at `offset`."""
-    if not _fits(file, offset, size):
+    if size > MAX_IMAGE_BYTES or offset + BLOCK + size > file.size:
         return None
     data = file.read(offset, count)
     header = read_header(data[:BLOCK])
@@ -220,9 +214,7 @@ def announce_place(path: str) -> None:
             file = _open_image(path)
             return file.announce(0, min(file.size, MAX_IMAGE_BYTES))
         named, offset, size, _ = Imagenet2012FileSystem.parse(path)
-        archive = open_named(named)
-        if _fits(archive, offset, size):
-            archive.announce(offset, BLOCK + size)
+        open_named(named).announce(offset, BLOCK + min(size, MAX_IMAGE_BYTES))
 
 
 def missing_images(paths: Sequence[str]) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """What is behind a URL: the files of `fsspec`, read by ranges of which many are under way."""
 
-import collections
 import contextlib
 import functools
 import hashlib
@@ -102,8 +101,7 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
 
 # ------------------------------------------------------------------------- files
 
-RETRY_AFTER = (0.1, 1, 4)  # seconds; what the file system itself retries comes before
-RETRY_UNTIL = 60  # seconds since the first try
+PAUSES = (0.1, 1, 4)  # seconds; what the file system itself tries again comes before
 DISK = fsspec.filesystem("file", auto_mkdir=True)
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
@@ -141,8 +139,7 @@ class RemoteFile:
         self.size, self.version = status.size, str(status.version)
         self._files, self._name = file_system_of(url, options)
         self._idle: list[Any] = []  # open files
-        self._coming: collections.OrderedDict[tuple[int, int], AsyncResult[bytes]]
-        self._coming = collections.OrderedDict()
+        self._coming: dict[tuple[int, int], AsyncResult[bytes]] = {}
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
@@ -154,34 +151,31 @@ class RemoteFile:
         if offset + size <= self.size and (offset, size) not in self._coming:
             self._coming[offset, size] = self.begin(offset, size)
             if len(self._coming) > MOST_ANNOUNCED:
-                self._coming.popitem(last=False)
+                del self._coming[next(iter(self._coming))]
 
     def begin(self, offset: int, size: int) -> "AsyncResult[bytes]":
         """Begin to fetch bytes."""
         return _threads(os.getpid()).apply_async(self.fetch, (offset, size))
 
-    def fetch(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes by one request, which is tried again if it fails."""
+    def fetch(self, offset: int, size: int, pauses: tuple[float, ...] = PAUSES) -> bytes:
+        """Return exactly `size` bytes by one request, which is tried again after each pause."""
         if offset + size > self.size:
             missing = offset + size - self.size
             raise ArchiveError(self.path, f"ends where {missing:,} more bytes belong.", offset)
-        pauses, until = iter(RETRY_AFTER), time.monotonic() + RETRY_UNTIL
-        while True:
-            try:
-                return self._read_once(offset, size)
-            except ArchiveError:
-                raise
-            except Exception as error:  # each file system raises its own
-                # A precondition that failed, over HTTP, and what `s3fs` calls it.
-                if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
-                    self._raise_changed()
-                # A `ValueError` is a server that sends the whole object instead of a range of it.
-                is_final = isinstance(error, FileNotFoundError | PermissionError | ValueError)
-                pause = next(pauses, RETRY_UNTIL)
-                if is_final or time.monotonic() + pause >= until:
-                    problem = f"cannot be read: {words_of(error)}."
-                    raise ArchiveError(self.path, problem, offset, CHECK) from None
-            time.sleep(pause)
+        try:
+            return self._read_once(offset, size)
+        except ArchiveError:
+            raise
+        except Exception as error:  # each file system raises its own
+            # A precondition that failed, over HTTP, and what `s3fs` calls it.
+            if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
+                self._raise_changed()
+            # A `ValueError` is a server that sends the whole object instead of a range of it.
+            if not pauses or isinstance(error, FileNotFoundError | PermissionError | ValueError):
+                problem = f"cannot be read: {words_of(error)}."
+                raise ArchiveError(self.path, problem, offset, CHECK) from None
+        time.sleep(pauses[0])
+        return self.fetch(offset, size, pauses[1:])
 
     def _read_once(self, offset: int, size: int) -> bytes:
         try:

@@ -38,12 +38,7 @@ MIN_REGION_BYTES = 256 << 10
 
 
 def parts_of(
-    split: str,
-    path: str,
-    labels: Labels,
-    options: Options = None,
-    checks: bool = True,
-    strict: bool = True,
+    split: str, path: str, labels: Labels, options: Options, checks: bool, strict: bool
 ) -> tuple[Part, ...]:
     """Return the parts of a split: its classes, or a single part of all images.
 
@@ -70,7 +65,7 @@ def _class_tars(file: File, labels: Labels) -> tuple[Part, ...]:
 def _parts_of_tree(
     split: str, path: str, labels: Labels, checks: bool, strict: bool
 ) -> tuple[Part, ...]:
-    parts, left_out = list_tree(split, path, labels)
+    parts, left_out = list_tree(split, path, labels.wnids)
     figures = [("classes", len(parts), NUM_CLASSES)] if split == "train" else []
     if all(map(is_folder, parts)):  # the names in class tars are not read
         images = sum(part.size for part in parts) // MEAN_IMAGE_BYTES
@@ -133,8 +128,9 @@ class RowReader:
 
     def __post_init__(self) -> None:
         self.source = SOURCES[self.split]
-        opened = functools.partial(open_file, options=self.options)
-        self.file_at = functools.lru_cache(maxsize=NUM_CLASSES)(opened)  # of class tars in files
+        # A path below an archive is no file. Of one that is, `datasets` would drop the bytes.
+        self.stored = self.source.file_names[0]
+        self.file_at = functools.lru_cache(NUM_CLASSES)(lambda path: open_file(path, self.options))
 
     def rows(self, stretches: Sequence[Stretch]) -> Iterator[Row]:
         """Yield the rows of stretches.
@@ -190,19 +186,18 @@ class RowReader:
         return self._rows_of_members(tar, tar.members(region, announce))
 
     def _rows_of_files(self, part: Part, paths: list[str], under_way: int) -> Iterator[Row]:
-        if self.in_place:  # without a look at them
-            for path in paths:
-                name = path.rpartition("/")[2]
-                yield Row(name, path, None, self._label(part, name))
-            return
-        files = map(DiskFile, paths)
-        for file in ahead(files, lambda file: file.announce(0, file.size), under_way):
+        files = ahead(map(DiskFile, paths), lambda file: file.announce(0, file.size), under_way)
+        for path in paths:
+            name = path.rpartition("/")[2]
+            label = self._label(part, name)
+            if self.in_place:  # it is not even looked at
+                yield Row(name, path, None, label)
+                continue
+            file = next(files)
             if not file.size and self.checks:
                 problem = "is empty, as files are that an interrupted extraction or copy left."
-                raise ArchiveError(file.path, problem, advice=TREE_ADVICE)
-            name = file.path.rpartition("/")[2]
-            label = self._label(part, name)
-            yield Row(name, self._path(name), file.read(0, file.size), label)
+                raise ArchiveError(path, problem, advice=TREE_ADVICE)
+            yield Row(name, f"{self.stored}/{name}", file.read(0, file.size), label)
 
     def _rows_of_members(self, tar: TarReader, members: Iterator[Member]) -> Iterator[Row]:
         for member in members:
@@ -210,11 +205,7 @@ class RowReader:
             if self.in_place:
                 yield Row(member.name, place_of(tar.file, member), None, label)
             else:  # the bytes are in no variable, where they would stay until the next round
-                yield Row(member.name, self._path(member.name), tar.read(member), label)
-
-    def _path(self, name: str) -> str:
-        """Return a path below an archive: where one is a file, `datasets` drops the bytes."""
-        return f"{self.source.file_names[0]}/{name}"
+                yield Row(member.name, f"{self.stored}/{member.name}", tar.read(member), label)
 
     def _label(self, part: Part, name: str, offset: int | None = None) -> int:
         """Return the label: its class's in training, else by the number in the file name."""

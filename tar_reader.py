@@ -273,11 +273,9 @@ def class_tars(file: Readable, wnids: Sequence[str]) -> Iterator[Part]:
     appears twice or is of another class.
     """
     labels = {wnid: label for label, wnid in enumerate(wnids)}
-    found: set[str] = set()
     for member in TarReader(file, Part(file.path, 0, file.size), CLASS_TAR).members():
         wnid = member.name.removesuffix(".tar")
-        if wnid not in labels or wnid in found:
-            problem = "appears twice in it" if wnid in found else "is not one of the 1000 classes"
-            raise ArchiveError(file.path, f"{member.name!r} {problem}.", member.start)
-        found.add(wnid)
-        yield Part(file.path, member.data, member.data + member.size, wnid, labels[wnid])
+        if (label := labels.pop(wnid, None)) is None:
+            problem = f"{member.name!r} is not one of the 1000 classes, or appears twice in it."
+            raise ArchiveError(file.path, problem, member.start)
+        yield Part(file.path, member.data, member.data + member.size, wnid, label)

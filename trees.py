@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .ilsvrc2012 import CLASS_TAR, CLUTTER, NO_CHECKS, SOURCES, ArchiveError, Labels
+from .ilsvrc2012 import CLASS_TAR, CLUTTER, NO_CHECKS, SOURCES, ArchiveError
 from .regions import MEAN_IMAGE_BYTES, Part, Region, Status
 from .storage import MAX_ENTRIES, Options, is_url, open_file, status_of
 
@@ -101,16 +101,16 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 # ------------------------------------------------------------------------- listing
 
 
-def list_tree(split: str, path: str, labels: Labels) -> tuple[tuple[Part, ...], list[str]]:
-    """List a split's tree: training by wnid and number, the others by number.
+def list_tree(split: str, path: str, wnids: tuple[str, ...]) -> tuple[tuple[Part, ...], list[str]]:
+    """List a split's tree: training by wnid and number, the others by the numbers in their names.
 
     Returns its parts, class by class or a single one of all images, and the paths of what is left
-    out: names that do not belong, links to nowhere, images of another class or that appear twice.
+    out: what is no image, training images of another class, and images that appear twice.
     """
     left_out: list[str] = []
     if split == "train":
-        return _list_classes(path, labels.wnids, left_out), left_out
-    return (_list_numbered(split, path, labels, left_out),), left_out
+        return _list_classes(path, wnids, left_out), left_out
+    return (_list_numbered(split, path, left_out),), left_out
 
 
 def _folder(path: str, names: list[str], wnid: str = "", label: int = -1) -> Part:
@@ -120,37 +120,30 @@ def _folder(path: str, names: list[str], wnid: str = "", label: int = -1) -> Par
 def _list_classes(path: str, wnids: tuple[str, ...], left_out: list[str]) -> tuple[Part, ...]:
     tars, folders = _scan(path, CLASS_TAR, left_out)
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
-    tar_of = {name.removesuffix(".tar"): f"{path}/{name}" for name in tars}
-    unknown = sorted({*tar_of, *folders}.difference(wnids))
-    left_out.extend(f"{path}/{name}" for name in unknown)
+    # Where both are there, the tar wins: it is whole, or proves that it is not.
+    place_of = {name.removesuffix(".tar"): f"{path}/{name}" for name in [*folders, *tars]}
+    left_out.extend(place_of[wnid] for wnid in place_of.keys() - label_of.keys())
 
     def part_of(wnid: str) -> Part:
-        # Where both are there, the tar wins: it is whole, or proves that it is not.
-        if wnid in tar_of:
-            return Part(tar_of[wnid], 0, open_file(tar_of[wnid]).size, wnid, label_of[wnid])
+        if place_of[wnid].endswith(".tar"):
+            return Part(place_of[wnid], 0, open_file(place_of[wnid]).size, wnid, label_of[wnid])
         image = re.compile(rf"{wnid}_\d+\.JPEG", re.ASCII)
-        names, _ = _scan(f"{path}/{wnid}", image, left_out, depth=0)
-        return _folder(f"{path}/{wnid}", names, wnid, label_of[wnid])
+        names, _ = _scan(place_of[wnid], image, left_out, depth=0)
+        return _folder(place_of[wnid], names, wnid, label_of[wnid])
 
-    return tuple(in_threads(part_of, sorted({*tar_of, *folders}.intersection(wnids))))
+    return tuple(in_threads(part_of, sorted(place_of.keys() & label_of.keys())))
 
 
-def _list_numbered(split: str, path: str, labels: Labels, left_out: list[str]) -> Part:
-    """List images by the number in their names, flat or in class folders, or some of each."""
-    image, wnids, found = SOURCES[split].image, labels.wnids, dict[str, str]()
+def _list_numbered(split: str, path: str, left_out: list[str]) -> Part:
+    """List images by their names, flat or in class folders, or some of each."""
+    image, found = SOURCES[split].image, dict[str, str]()
     flat, folders = _scan(path, image, left_out)
     inner = in_threads(lambda wnid: _scan(f"{path}/{wnid}", image, left_out, depth=0)[0], folders)
     for wnid, names in zip(["", *folders], [flat, *inner], strict=True):
         for name in names:
-            number, place = int(name[-13:-5]), f"{wnid}/{name}".lstrip("/")
-            if (
-                not 1 <= number <= SOURCES[split].num_examples
-                or (wnid and split == "validation" and wnid != wnids[labels.validation[number - 1]])
-                or name in found
-            ):
+            place = f"{wnid}/{name}".lstrip("/")
+            if found.setdefault(name, place) != place:
                 left_out.append(f"{path}/{place}")
-            else:
-                found[name] = place
     return _folder(path, [found[name] for name in sorted(found)])
 
 

@@ -143,7 +143,7 @@ def _parts_of(report: Report, strict: bool) -> list[Part]:
     split, path, labels = report.split, report.path, read_labels()
     parts: list[Part] = []
     if is_dir(path):
-        found, left_out = list_tree(split, path, labels)
+        found, left_out = list_tree(split, path, labels.wnids)
         report.add("names that do not belong", *left_out)
         parts.extend(found)
     else:
