@@ -174,16 +174,16 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self.info = RowInfo(**{**vars(self.info), "features": features})
 
     def of_split(self, split: str) -> "Imagenet2012":
-        """Return the builder of one split."""
-        if self.splits == (split,):
-            return self
-        if split not in self._of_split:
+        """Return the builder of one split, which names the classes as was asked for."""
+        if self.splits != (split,) and split not in self._of_split:
             given = {**self._given, "splits": (split,)}
             if split in self.archives:
                 given["data_files"] = {split: self.archives[split]}
             self._of_split[split] = type(self)(**given)
-        self._of_split[split].config.checks = self.config.checks
-        return self._of_split[split]
+        one = self._of_split.get(split, self)
+        one.config.checks = self.config.checks
+        one._name_classes()
+        return one
 
     def download_and_prepare(
         self, output_dir: str | None = None, *args: Any, **kwargs: Any
@@ -307,9 +307,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Return the prepared dataset; see `datasets.DatasetBuilder.as_dataset`."""
 
         def give(name: str, part: str) -> datasets.Dataset:
-            builder = self.of_split(name)
-            builder._name_classes()
-            return datasets.DatasetBuilder.as_dataset(builder, split=part, **kwargs)
+            return datasets.DatasetBuilder.as_dataset(self.of_split(name), split=part, **kwargs)
 
         if split is None:
             return datasets.DatasetDict({name: give(name, name) for name in self.splits})
@@ -327,7 +325,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if name != part:
                 raise ValueError(f"A stream is of whole splits, not of {part}: see take and skip.")
             builder = self.of_split(name)
-            builder._name_classes()
             return datasets.DatasetBuilder.as_streaming_dataset(builder, name, base_path)
 
         if not self.splits:

@@ -214,7 +214,8 @@ def announce_place(path: str) -> None:
             file = _open_image(path)
             return file.announce(0, min(file.size, MAX_IMAGE_BYTES))
         named, offset, size, _ = Imagenet2012FileSystem.parse(path)
-        open_named(named).announce(offset, BLOCK + min(size, MAX_IMAGE_BYTES))
+        if size <= MAX_IMAGE_BYTES:
+            open_named(named).announce(offset, BLOCK + size)
 
 
 def missing_images(paths: Sequence[str]) -> Iterator[str]:

@@ -174,8 +174,7 @@ class DiskFile:
         except OSError as error:
             _opened.cache_clear()  # the file may come back under a new handle
             problem = f"cannot be read: {error.strerror}."
-            advice = "Check the disk or the mount."
-            raise ArchiveError(self.path, problem, offset, advice) from error
+            raise ArchiveError(self.path, problem, offset, "Check its disk or mount.") from error
         if len(data) < size:
             problem = f"ends where {size - len(data):,} more bytes belong."
             raise ArchiveError(self.path, problem, offset)
@@ -184,7 +183,7 @@ class DiskFile:
     def announce(self, offset: int, size: int) -> None:
         """Let the kernel fetch what will be read soon, without waiting for it."""
         if HAS_FADVISE:
-            with contextlib.suppress(OSError, ArchiveError):  # the read says what is wrong
+            with contextlib.suppress(OSError, OverflowError, ValueError):  # the read says why
                 file = _opened(self.path, self._key)
                 for start in range(offset, offset + size, ANNOUNCED_BYTES):
                     step = min(ANNOUNCED_BYTES, offset + size - start)

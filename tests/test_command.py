@@ -143,17 +143,6 @@ def test_show_overwrites_nothing_but_pictures(
         assert run("show", archives.folder, "--no-checks", "-o", again).exit_code == 0
 
 
-def test_show_classes(run: Run, archives: Archives, tmp_path: Path) -> None:
-    """They go by name, wnid and label."""
-    options = ("--no-checks", "--split", "train", "-o", tmp_path / "sheet.png", "--classes")
-    for classes, words in (
-        ("Tench, n01443537,2 ", "15 train images"),
-        ("toilet tissue", "No image of these classes"),
-        ("unicorn", "No class is called 'unicorn'"),
-    ):
-        assert words in run("show", archives.folder, *options, classes).output
-
-
 # ------------------------------------------------------------------------- interrupted
 
 
