@@ -144,12 +144,12 @@ def describe(path: str, options: Options = None) -> str:
         problem = "does not exist" if is_missing else f"cannot be listed: {error.strerror or error}"
         return f"which {problem}.\n{advice}"
     found = f"found {', '.join(names[:8]) or 'nothing'}{', …' * (len(names) > 8)}."
-    return "\n  ".join([found, *_hints(path, names, options)[:6]]) + f"\n\n{INSTRUCTIONS}"
+    hints = _hints(path, names, options, archives_in(path, options))[:6]
+    return "\n  ".join([found, *hints]) + f"\n\n{INSTRUCTIONS}"
 
 
-def _hints(folder: str, names: list[str], options: Options) -> list[str]:
-    """Say what entries of a folder have to do with the splits that are not found there yet."""
-    found = archives_in(folder, options)
+def _hints(folder: str, names: list[str], options: Options, found: dict[str, str]) -> list[str]:
+    """Say what entries of a folder have to do with the splits that are not found yet."""
     kinds: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
     for name in [name for name in names if not name.startswith(".")][:MOST]:
@@ -232,7 +232,7 @@ def warn_of_missing(archives: dict[str, str], checks: bool = True, options: Opti
     for split, word in (("train", "train"), ("validation", "val")):
         if split not in archives:
             names = [name for name in _listed(folder, options) if word in name.lower()]
-            hints = _hints(folder, names, options)
+            hints = _hints(folder, names, options, archives)
             if hints or checks:
                 logger.warning(" ".join([f"No {split} images were found in {folder}.", *hints]))
 

@@ -55,8 +55,6 @@ def decode_image(data: bytes, name: str = "", mode: str | None = "RGB") -> PIL.I
 
 # ------------------------------------------------------------------------- batches of images
 
-IMAGES_AHEAD = 64  # that are under way while one is decoded
-
 
 def announce_image(image: Any) -> None:
     """Let an image be fetched, as it is stored, if it stays in the archives."""
@@ -71,7 +69,7 @@ def read_images(images: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     the archives are under way while others are used. Raises `ArchiveError` if an archive cannot be
     read, or is not the one that the dataset was made from.
     """
-    for image in ahead(images, announce_image, IMAGES_AHEAD):
+    for image in ahead(images, announce_image):
         yield read_place(image["path"]) if image["bytes"] is None else image["bytes"]
 
 
@@ -137,7 +135,7 @@ class RowFeatures(datasets.Features):
     def _coming(self, column: Any, name: str) -> Any:
         feature = self.get(name)
         is_read = isinstance(feature, datasets.Image) and feature.decode  # else it may never be
-        return ahead(column, announce_image, IMAGES_AHEAD) if is_read else column
+        return ahead(column, announce_image) if is_read else column
 
     def __reduce__(self) -> Any:
         """Stay of this class when copied: the parent's method names the parent."""

@@ -136,11 +136,13 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if (folder := kwargs.get("data_dir")) is not None:
             folder = kwargs["data_dir"] = absolute(folder)
         self._of_split: dict[str, Imagenet2012] = {}
-        self.archives = (
-            given_archives(files, folder, options)
-            if files
-            else archives_in(folder_of(folder), options)
-        )
+        self._not_found: ManualDownloadError | None = None
+        self.archives = {} if files else archives_in(folder_of(folder), options)
+        if files:
+            try:
+                self.archives = given_archives(files, folder, options)
+            except ManualDownloadError as error:  # of what is gone there may be a copy
+                self._not_found = error
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
         self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
         kwargs["copy"] = f"{name}-all"  # where nothing is written
@@ -176,10 +178,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def of_split(self, split: str) -> "Imagenet2012":
         """Return the builder of one split, which names the classes as was asked for."""
         if self.splits != (split,) and split not in self._of_split:
-            given = {**self._given, "splits": (split,)}
-            if split in self.archives:
-                given["data_files"] = {split: self.archives[split]}
-            self._of_split[split] = type(self)(**given)
+            self._of_split[split] = type(self)(**{**self._given, "splits": (split,)})
         one = self._of_split.get(split, self)
         one.config.checks = self.config.checks
         one._name_classes()
@@ -239,7 +238,8 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _missing(self) -> ManualDownloadError:
         missing = [split for split in self.splits or SOURCES if split not in self.archives]
         beside = next(iter(self.archives.values()), "").rpartition("/")[0]
-        return not_found(beside or folder_of(self.config.data_dir), missing, self.storage_options)
+        where = folder_of(self.config.data_dir or beside)
+        return self._not_found or not_found(where, missing, self.storage_options)
 
     def _warn_of_missing(self) -> None:
         if self.config.data_dir and self.archives and not self.config.splits:

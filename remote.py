@@ -1,5 +1,6 @@
 """What is behind a URL: the files of `fsspec`, read by ranges of which many are under way."""
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -102,6 +103,8 @@ def _raise_unreachable(url: str, error: BaseException) -> NoReturn:
 # ------------------------------------------------------------------------- files
 
 PAUSES = (0.1, 1, 4)  # seconds; what the file system itself tries again comes before
+# A `ValueError` is a server that sends the whole object instead of a range of it.
+FINAL = (FileNotFoundError, PermissionError, TimeoutError, ValueError)
 DISK = fsspec.filesystem("file", auto_mkdir=True)
 MOST_ANNOUNCED = 1100  # that nobody came for yet: more than there are headers of class tars
 
@@ -139,7 +142,7 @@ class RemoteFile:
         self.size, self.version = status.size, str(status.version)
         self._files, self._name = file_system_of(url, options)
         self._idle: list[Any] = []  # open files
-        self._coming: dict[tuple[int, int], AsyncResult[bytes]] = {}
+        self._coming = collections.OrderedDict[tuple[int, int], AsyncResult[bytes]]()
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`, or raise `ArchiveError`."""
@@ -151,7 +154,7 @@ class RemoteFile:
         if offset + size <= self.size and (offset, size) not in self._coming:
             self._coming[offset, size] = self.begin(offset, size)
             if len(self._coming) > MOST_ANNOUNCED:
-                del self._coming[next(iter(self._coming))]
+                self._coming.popitem(last=False)
 
     def begin(self, offset: int, size: int) -> "AsyncResult[bytes]":
         """Begin to fetch bytes."""
@@ -170,8 +173,7 @@ class RemoteFile:
             # A precondition that failed, over HTTP, and what `s3fs` calls it.
             if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
                 self._raise_changed()
-            # A `ValueError` is a server that sends the whole object instead of a range of it.
-            if not pauses or isinstance(error, FileNotFoundError | PermissionError | ValueError):
+            if not pauses or isinstance(error, FINAL):
                 problem = f"cannot be read: {words_of(error)}."
                 raise ArchiveError(self.path, problem, offset, CHECK) from None
         time.sleep(pauses[0])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from .ilsvrc2012 import NUM_CLASSES, SOURCES, ArchiveError, Labels
-from .in_place import place_of
+from .in_place import announce_place, place_of
 from .regions import BLOCK, MEAN_IMAGE_BYTES, Part
 from .remote import RemoteFile
 from .storage import (
@@ -186,14 +186,13 @@ class RowReader:
         return self._rows_of_members(tar, tar.members(region, announce))
 
     def _rows_of_files(self, part: Part, paths: list[str], under_way: int) -> Iterator[Row]:
-        files = ahead(map(DiskFile, paths), lambda file: file.announce(0, file.size), under_way)
-        for path in paths:
+        for path in paths if self.in_place else ahead(paths, announce_place, under_way):
             name = path.rpartition("/")[2]
             label = self._label(part, name)
             if self.in_place:  # it is not even looked at
                 yield Row(name, path, None, label)
                 continue
-            file = next(files)
+            file = DiskFile(path)
             if not file.size and self.checks:
                 problem = "is empty, as files are that an interrupted extraction or copy left."
                 raise ArchiveError(path, problem, advice=TREE_ADVICE)

@@ -142,7 +142,8 @@ def _list_numbered(split: str, path: str, left_out: list[str]) -> Part:
     for wnid, names in zip(["", *folders], [flat, *inner], strict=True):
         for name in names:
             place = f"{wnid}/{name}".lstrip("/")
-            if found.setdefault(name, place) != place:
+            is_numbered = 1 <= int(name[-13:-5]) <= SOURCES[split].num_examples
+            if not is_numbered or found.setdefault(name, place) != place:
                 left_out.append(f"{path}/{place}")
     return _folder(path, [found[name] for name in sorted(found)])
 

@@ -24,7 +24,6 @@ import fsspec
 import make_archives
 
 import imagenet2012
-from imagenet2012.decoding import IMAGES_AHEAD
 from imagenet2012.remote import RemoteFile
 from imagenet2012.remote import REQUESTS
 from imagenet2012.storage import UNDER_WAY
@@ -228,9 +227,7 @@ def main() -> None:
     parser.add_argument(
         "--headers", type=int, default=UNDER_WAY, help="headers, or pieces, under way"
     )
-    parser.add_argument(
-        "--batch", type=int, default=IMAGES_AHEAD, help="images under way, in place"
-    )
+    parser.add_argument("--batch", type=int, default=UNDER_WAY, help="images under way, in place")
     args = parser.parse_args()
     fsspec.register_implementation("sim", Simulated)
     datasets.disable_progress_bars()

@@ -95,6 +95,7 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("train", linking(SEVENTH, SEVENTH), NOWHERE),  # goes round
     ("train", lambda folder: os.mkfifo(folder / f"{ONE}.tar"), NOWHERE),
     ("validation", twice, "that do not belong: 1"),
+    ("validation", adding("val/ILSVRC2012_val_00050001.JPEG"), f"{FOREIGN}1"),
 ]
 
 
@@ -124,15 +125,12 @@ def test_faults(
 def test_a_validation_image_has_the_label_of_its_number(
     tree: Path, archives: Archives, cache: dict[str, Any]
 ) -> None:
-    """Whatever folder it lies in; and there is none of a number that the original has not."""
+    """Whatever folder it lies in."""
     file = next((tree / "val").glob("n*/*.JPEG"))
     (tree / "val/n15075141").mkdir(exist_ok=True)
     file.rename(tree / "val/n15075141" / file.name)
     loaded = imagenet2012.load(tree, split="validation", **cache)
     assert sorted(contents(loaded)) == wanted(archives.expected["validation"])
-    adding("val/ILSVRC2012_val_00050001.JPEG")(tree)
-    with pytest.raises(Exception, match=r"val_00050001\.JPEG' does not belong in validation"):
-        imagenet2012.load(tree, split="validation", **cache)
 
 
 @pytest.mark.parametrize("name", ["train", "validation"])
