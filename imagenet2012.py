@@ -127,7 +127,6 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     )
 
     def __init__(self, cache_dir: str | None = None, **kwargs: Any) -> None:
-        self._given = {"cache_dir": cache_dir, **kwargs}
         name = kwargs.get("config_name") or self.DEFAULT_CONFIG_NAME
         for option, values in VALUES.items():
             if kwargs.get(option) not in (None, *values):
@@ -143,6 +142,7 @@ class Imagenet2012(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 self.archives = given_archives(files, folder, options)
             except ManualDownloadError as error:  # of what is gone there may be a copy
                 self._not_found = error
+        self._given = {"cache_dir": cache_dir, **kwargs, "data_files": self.archives or files}
         cache = absolute(cache_dir or datasets.config.HF_DATASETS_CACHE)
         self.splits = tuple(kwargs.get("splits") or self.archives or copies_in(cache, name))
         kwargs["copy"] = f"{name}-all"  # where nothing is written

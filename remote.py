@@ -160,7 +160,7 @@ class RemoteFile:
         """Begin to fetch bytes."""
         return _threads(os.getpid()).apply_async(self.fetch, (offset, size))
 
-    def fetch(self, offset: int, size: int, pauses: tuple[float, ...] = PAUSES) -> bytes:
+    def fetch(self, offset: int, size: int, failed: int = 0) -> bytes:
         """Return exactly `size` bytes by one request, which is tried again after each pause."""
         if offset + size > self.size:
             missing = offset + size - self.size
@@ -173,11 +173,11 @@ class RemoteFile:
             # A precondition that failed, over HTTP, and what `s3fs` calls it.
             if getattr(error, "status", 0) == 412 or type(error).__name__ == "FileExpired":
                 self._raise_changed()
-            if not pauses or isinstance(error, FINAL):
+            if failed == len(PAUSES) or isinstance(error, FINAL):
                 problem = f"cannot be read: {words_of(error)}."
                 raise ArchiveError(self.path, problem, offset, CHECK) from None
-        time.sleep(pauses[0])
-        return self.fetch(offset, size, pauses[1:])
+        time.sleep(PAUSES[failed])
+        return self.fetch(offset, size, failed + 1)
 
     def _read_once(self, offset: int, size: int) -> bytes:
         try:

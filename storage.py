@@ -95,7 +95,7 @@ def entries(folder: str, options: Options = None) -> list[str]:
 MAX_IMAGE_BYTES = 1 << 26  # keeps a forged size from filling the memory; the largest is 16 MB
 HAS_PREAD = hasattr(os, "pread")  # Windows has none
 HAS_FADVISE = hasattr(os, "posix_fadvise")  # nor this, which macOS lacks too
-OPEN_FILES = 96  # at most: of class tars in files of their own a thousand are read in turn
+OPEN_FILES = 64  # at most: of class tars in files of their own a thousand are read in turn
 # Linux reads no more than this for one announcement on FUSE and many network file systems.
 ANNOUNCED_BYTES = 128 << 10
 

@@ -24,8 +24,7 @@ import fsspec
 import make_archives
 
 import imagenet2012
-from imagenet2012.remote import RemoteFile
-from imagenet2012.remote import REQUESTS
+from imagenet2012.remote import REQUESTS, RemoteFile
 from imagenet2012.storage import UNDER_WAY
 from make_archives import FULL_COUNT
 from make_archives import FULL_SIZE

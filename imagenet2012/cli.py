@@ -32,7 +32,7 @@ from imagenet2012.storage import FOLDER_VARIABLE, absolute, is_url
 # ------------------------------------------------------------------------- what may be typed
 
 
-def folder_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str:
+def dir_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str:
     """Return the folder of the archives: the one that was typed, or that the variable names."""
     folder, *more = given or (os.getenv(FOLDER_VARIABLE, ""),)
     if more:
@@ -57,7 +57,7 @@ def size_of(given: str) -> int:
     return number
 
 
-dir_argument = click.argument("folder", metavar="[DIR]", nargs=-1, callback=folder_of)
+dir_argument = click.argument("folder", metavar="[DIR]", nargs=-1, callback=dir_of)
 output_argument = click.argument("output", callback=output_of)
 split_of = click.Choice(tuple(SOURCES))
 split_option = click.option(

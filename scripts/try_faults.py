@@ -42,7 +42,7 @@ Expected = dict[str, dict[str, fakes.Expected]]
 
 def spoilt_answers(folder: Path, expected: Expected, rnd: random.Random) -> list[str]:
     """Read all splits in all ways from a server that spoils answers."""
-    remote.RemoteFile.fetch.__defaults__ = ((0.01,) * 5,)
+    remote.PAUSES = (0.01,) * 5
     wrong, rows = [], 0
     with web_server.running() as web:
         for path in folder.iterdir():

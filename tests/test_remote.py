@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fit what is read at a time to small archives, and the waiting to servers at hand."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.setattr(imagenet2012.rows, "NUM_REGIONS", 6)
-    monkeypatch.setattr(remote.RemoteFile.fetch, "__defaults__", ((0.01,) * 5,))
+    monkeypatch.setattr(remote, "PAUSES", (0.01,) * 5)
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
 
 
